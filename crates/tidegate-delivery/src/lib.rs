@@ -1,0 +1,1 @@
+//! How delivery flows: changes, deployments, exposures and incidents folded to DORA and flow.

@@ -1,0 +1,1 @@
+//! What is served to whom: flag definitions, compilation, evaluation, bucketing.

@@ -1,0 +1,1 @@
+//! Durable events: the log, columnar files, live aggregates.

@@ -1,0 +1,1 @@
+//! What happened to a unit: events folded to unit measurements and journeys.

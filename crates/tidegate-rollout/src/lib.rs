@@ -1,0 +1,1 @@
+//! What happens next: ramp plan, guard evidence, planner.

@@ -1,0 +1,1 @@
+//! Edges and use cases: HTTP, gRPC, sign-in, reconcilers.

@@ -1,0 +1,1 @@
+//! Control-plane state: objects with revisions, audit chain, outbox, tokens, users.
