@@ -1,0 +1,37 @@
+//! Making directory entries durable.
+//!
+//! A file that was synced can still vanish in a power cut if the directory that names it was
+//! not synced too.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The directory that holds `path`.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Syncs the directory that holds `path`.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent_of(path))?.sync_all()
+}
+
+/// Puts the finished file `from` in the place of `to`, durably.
+pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    std::fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// `path` with `suffix` appended to its file name.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
