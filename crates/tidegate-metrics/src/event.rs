@@ -70,6 +70,12 @@ pub enum PropertyValue {
     Text(Box<str>),
 }
 
+/// Properties, sorted by key, keys unique.
+pub type Properties = Vec<(Box<str>, PropertyValue)>;
+
+/// Variants by flag key, sorted by key, keys unique.
+pub type ServedFlags = Vec<(Box<str>, Box<str>)>;
+
 /// One thing that happened to one unit at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -90,9 +96,9 @@ pub struct Event {
     /// The number it carries: revenue, a latency in milliseconds, a count. Always finite.
     pub value: Option<f64>,
     /// Properties, sorted by key, keys unique.
-    pub properties: Vec<(Box<str>, PropertyValue)>,
+    pub properties: Properties,
     /// The variants the unit was being served, sorted by flag key, keys unique.
-    pub flags: Vec<(Box<str>, Box<str>)>,
+    pub flags: ServedFlags,
     /// The trace it belongs to.
     pub trace_id: Option<TraceId>,
     /// Set when the event claims a time too far ahead: stored and counted apart, never analysed.

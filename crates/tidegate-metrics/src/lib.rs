@@ -13,7 +13,9 @@ mod ingest;
 
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
-pub use event::{Event, EventKind, PropertyValue, UnknownEventKind, unit_hash};
+pub use event::{
+    Event, EventKind, Properties, PropertyValue, ServedFlags, UnknownEventKind, unit_hash,
+};
 pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
 };

@@ -3,7 +3,9 @@
 use super::draft::{Draft, DraftSeed, Object, Scalar};
 use super::rejection::{RejectionCode, Violation, Violations, member};
 use super::{Arrival, Limits};
-use crate::{Event, EventId, EventKind, PropertyValue, TraceId, parse_rfc3339};
+use crate::{
+    Event, EventId, EventKind, Properties, PropertyValue, ServedFlags, TraceId, parse_rfc3339,
+};
 use serde::de::DeserializeSeed;
 
 pub(super) fn read_event(
@@ -206,7 +208,7 @@ impl Reader<'_> {
         }
     }
 
-    fn properties(&mut self, object: Object<'_>) -> Vec<(Box<str>, PropertyValue)> {
+    fn properties(&mut self, object: Object<'_>) -> Properties {
         let limit = self.limits.max_properties;
         let pairs = self.pairs(
             "/properties",
@@ -248,7 +250,7 @@ impl Reader<'_> {
         }
     }
 
-    fn flags(&mut self, object: Object<'_>) -> Vec<(Box<str>, Box<str>)> {
+    fn flags(&mut self, object: Object<'_>) -> ServedFlags {
         let limit = self.limits.max_flags;
         let pairs = self.pairs("/flags", object, limit, RejectionCode::TooManyFlags);
         let mut flags = Vec::with_capacity(pairs.len());
