@@ -3,7 +3,8 @@
 //! `P(T > t) = I_x(nu/2, 1/2) / 2` with `x = nu / (nu + t^2)` and `t >= 0`.
 //! From 30 degrees of freedom on, the incomplete beta integral with the fixed second parameter 1/2 is
 //! taken from the large-`a` expansion of Didonato and Morris (ACM TOMS 18, 1992, section 9) in complementary
-//! error functions, a dozen terms at a fixed cost; below, from the continued fraction.
+//! error functions, a dozen terms at a fixed cost; below, and far out in the tail, from the continued
+//! fraction.
 //! The quantile inverts the logarithm of the tail by Newton's step inside a bracket.
 
 use std::f64::consts::{LN_2, PI};
@@ -15,6 +16,9 @@ use super::normal::{normal_ln_sf, normal_upper_quantile_ln};
 
 /// Degrees of freedom from which the expansion for large parameters is used.
 const EXPANSION_FROM: f64 = 30.0;
+
+/// The expansion is used up to this `t^2 / nu`; further out the fraction converges fast.
+const EXPANSION_WITHIN: f64 = 0.4;
 
 /// Beyond this the difference to the normal, about `z^4 / (4 nu)` relative, is below rounding.
 const NORMAL_FROM: f64 = 1e17;
@@ -107,7 +111,7 @@ fn ln_upper_tail(t: f64, degrees: f64) -> f64 {
     if t.is_infinite() {
         return f64::NEG_INFINITY;
     }
-    if degrees >= EXPANSION_FROM {
+    if degrees >= EXPANSION_FROM && t * t <= EXPANSION_WITHIN * degrees {
         ln_two_tails_expansion(t, degrees) - LN_2
     } else {
         let square = t * t;
