@@ -13,6 +13,8 @@
 //! - **a storage fault is an error, never a panic**, and reads go on where the disk allows.
 //!
 //! [`Store`] is the interface; [`sqlite::SqliteStore`] is the embedded implementation.
+//! [`stop_file`] stands apart on purpose: a kill or a rollback must work when the database
+//! does not.
 
 pub mod access;
 pub mod actor;
@@ -28,6 +30,7 @@ pub mod outbox;
 pub mod project;
 pub mod secret;
 pub mod sqlite;
+pub mod stop_file;
 pub mod store;
 pub mod stream;
 
@@ -49,6 +52,7 @@ pub use outbox::{OutboxMessage, OutboxRow};
 pub use project::{Project, ProjectPut};
 pub use secret::Secret;
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use stop_file::{StopFile, StopId, StopKind, StopRecord, StopServe};
 pub use store::{
     AuditStore, BackupReport, Health, ObjectStore, OutboxStore, PeopleStore, Pruned, Store,
     StreamStore, TokenStore,

@@ -40,7 +40,7 @@ pub enum ExportError {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
     Checkpoint(CheckpointLine),
-    Entry(EntryLine),
+    Entry(Box<EntryLine>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,7 +85,7 @@ struct NoteLine {
 
 /// Writes an entry as a line.
 pub fn write_entry(out: &mut impl Write, entry: &AuditEntry) -> io::Result<()> {
-    write_line(out, &Line::Entry(entry_line(entry)))
+    write_line(out, &Line::Entry(Box::new(entry_line(entry))))
 }
 
 /// Writes a checkpoint as a line.
@@ -151,7 +151,7 @@ fn parse_line(bytes: &[u8]) -> Result<ExportLine, String> {
     }
     match line {
         Line::Checkpoint(line) => checkpoint_from(line).map(ExportLine::Checkpoint),
-        Line::Entry(line) => entry_from(line).map(|entry| ExportLine::Entry(Box::new(entry))),
+        Line::Entry(line) => entry_from(*line).map(|entry| ExportLine::Entry(Box::new(entry))),
     }
 }
 

@@ -30,7 +30,7 @@ mod verify;
 mod whole;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::File,
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -135,7 +135,7 @@ impl SqliteStore {
         let lock = if options.read_only {
             None
         } else {
-            Some(lock_beside(&options.path)?)
+            Some(lock(&options.path)?)
         };
         let found = migrate::inspect(&options.path).await?;
         if options.read_only {
@@ -260,18 +260,8 @@ fn refuse_unready(found: Option<i64>) -> StoreResult<()> {
     }
 }
 
-/// Keeps other processes from writing the same file; the operating system lets go of the lock
-/// when the process ends, however it ends.
-fn lock_beside(path: &Path) -> StoreResult<File> {
-    let lock = File::create(durable::with_suffix(path, ".lock")).map_err(|e| io_fault(&e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(fault::unavailable(
-            false,
-            "another process has the store open",
-        )),
-        Err(TryLockError::Error(error)) => Err(io_fault(&error)),
-    }
+fn lock(path: &Path) -> StoreResult<File> {
+    durable::lock_beside(path).map_err(|error| io_fault(&error))
 }
 
 fn io_fault(error: &std::io::Error) -> StoreError {

@@ -12,7 +12,7 @@ use std::path::Path;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
-    SqliteOptions, audit, backup, fault, io_fault, lock_beside, migrate, row::signed, sql, verify,
+    SqliteOptions, audit, backup, fault, io_fault, lock, migrate, row::signed, sql, verify,
 };
 use crate::{
     access::By,
@@ -33,7 +33,7 @@ pub struct RestoreReport {
 /// Puts the backup `from` in the place of the store `to`, which no process may have open.
 pub async fn restore(from: &Path, to: &Path, by: By) -> StoreResult<RestoreReport> {
     by.validate()?;
-    let _lock = lock_beside(to)?;
+    let _lock = lock(to)?;
     let Some(version) = migrate::inspect(from).await? else {
         return Err(StoreError::not_found("the backup"));
     };
