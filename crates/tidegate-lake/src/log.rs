@@ -28,7 +28,7 @@ mod tests;
 
 use crate::codec::CodecError;
 use crate::io::LakeIo;
-pub use recovery::RecoveryReport;
+pub use recovery::{RecoveryReport, TornTail};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

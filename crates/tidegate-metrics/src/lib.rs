@@ -10,6 +10,7 @@
 
 mod event;
 mod ingest;
+mod live;
 
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
@@ -18,4 +19,8 @@ pub use event::{
 };
 pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
+};
+pub use live::{
+    ArmCounts, Incomplete, LatencyHistogram, LiveAggregates, LiveLimits, MAX_RUNGS, MarkError,
+    PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,
 };

@@ -16,7 +16,12 @@ struct RealFile(File);
 
 impl LakeIo for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        fs::create_dir_all(dir)?;
+        // The new names are in the parents; without this a power cut may lose the directory.
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
+            _ => Ok(()),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -7,8 +7,8 @@
 //! means acknowledged data is gone, which is an error.
 //!
 //! What was read is not yet durable: a killed process, or a failed sync, leaves its last frame
-//! in the page cache alone, possibly marked clean. The last frame is therefore written again and
-//! synced before anything may follow it.
+//! in the page cache alone, possibly marked clean, and a segment's name likewise. The directory is
+//! therefore synced, and the last frame written again and synced, before anything may follow.
 
 use super::frame::FrameHeader;
 use super::recent_ids::RecentIds;
@@ -63,6 +63,7 @@ pub(super) fn recover(
     sink: &mut dyn CommitSink,
 ) -> Result<Recovered, LogError> {
     let names = segment::list(io, dir)?;
+    io.sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
     let mut recovered = Recovered {
         report: RecoveryReport {
             first_sequence: names.segments.first().copied().unwrap_or(0),

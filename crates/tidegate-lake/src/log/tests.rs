@@ -360,6 +360,21 @@ fn a_frame_read_back_from_the_page_cache_is_durable_before_another_follows() {
 }
 
 #[test]
+fn a_segment_name_found_after_a_kill_is_durable_before_frames_are_acknowledged() {
+    for operations in 0..8 {
+        let disk = SimulatedDisk::new();
+        let log = open(&disk);
+        disk.stop_after(operations);
+        drop(log.append(events([1])));
+        drop(log);
+        disk.kill();
+        open(&disk).append(events([2])).unwrap();
+        disk.crash(operations);
+        assert!(stored(&open(&disk)).contains(&event(2)), "{operations}");
+    }
+}
+
+#[test]
 fn fuzz_the_segment_reader() {
     // A segment's bytes after its header, hostile: any answer but a panic is fine, and what is
     // read must have passed a checksum.
