@@ -17,20 +17,20 @@
 //!    nonsense hold.
 //! 6. The [`executor`] applies a plan step by step, at most one effect at a time, resumable anywhere.
 //!
-//! Before a start, [`check_start`] proves the guards and the forecast says how soon harm would be seen.
-//! The simulator replays the same decision against synthetic services with known truth.
+//! Before a start, [`check_start`] proves the guards and [`forecast`] says how soon harm would be seen.
+//! [`simulate`] replays the same decision against synthetic services with known truth.
 
 mod basis_points;
-
+pub mod command;
 mod digest;
 mod event;
 pub mod evidence;
 pub mod executor;
-
+pub mod forecast;
 mod observation;
 mod plan;
 mod report;
-
+pub mod simulate;
 mod spec;
 mod state;
 mod verdict;

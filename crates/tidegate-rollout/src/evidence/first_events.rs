@@ -96,45 +96,50 @@ pub(crate) fn restarted_mixture<F: Fn(f64) -> f64>(
 
 /// The same evidence folded event by event, for streams and simulation: O(grid) per event, no allocation.
 ///
-/// Covers one start of betting; a snapshot with restarts is [`ln_e_value`].
+/// After any sequence of phases and events it equals [`ln_e_value`] of their counts.
 #[derive(Debug, Clone)]
 pub struct FirstEventProcess {
     prior: RatioPrior,
     null_ratio: f64,
     factors: Vec<EventFactor>,
     ln_products: Vec<f64>,
+    phases: usize,
+    reserve: f64,
 }
 
 impl FirstEventProcess {
-    /// A process that has seen nothing, with the shares in force.
+    /// A process that has seen nothing; it bets from its first phase on.
     #[must_use]
-    pub fn new(prior: RatioPrior, null_ratio: f64, shares: Shares) -> Self {
-        let ln_products = prior.points().iter().map(|point| point.ln_weight).collect();
-        let mut process = Self {
+    pub fn new(prior: RatioPrior, null_ratio: f64) -> Self {
+        let points = prior.points().len();
+        Self {
             prior,
             null_ratio,
-            factors: Vec::new(),
-            ln_products,
-        };
-        process.set_shares(shares);
-        process
+            factors: vec![NEUTRAL; points],
+            ln_products: vec![f64::NEG_INFINITY; points],
+            phases: 0,
+            reserve: 1.0,
+        }
     }
 
-    /// Changes the shares for the events to come.
-    pub fn set_shares(&mut self, shares: Shares) {
-        let neutral = EventFactor {
-            ln_treatment: 0.0,
-            ln_control: 0.0,
-        };
-        let null_ratio = self.null_ratio;
-        self.factors.clear();
-        self.factors.extend(self.prior.points().iter().map(|point| {
-            if shares.is_informative() {
-                shares.event_factor(point.ratio * null_ratio, null_ratio)
-            } else {
-                neutral
-            }
-        }));
+    /// Opens a phase: new capital enters, and events to come are weighed by these shares.
+    /// A phase without both arms carries no information and takes no capital.
+    pub fn enter_phase(&mut self, shares: Shares) {
+        if !shares.is_informative() {
+            self.factors.fill(NEUTRAL);
+            return;
+        }
+        let ln_capital = ln_restart_weight(self.phases);
+        self.phases += 1;
+        self.reserve = (self.reserve - ln_capital.exp()).max(0.0);
+        let slots = self.factors.iter_mut().zip(&mut self.ln_products);
+        for ((factor, product), point) in slots.zip(self.prior.points()) {
+            *factor = shares.event_factor(point.ratio * self.null_ratio, self.null_ratio);
+            let mut sum = LnSum::new();
+            sum.add(*product);
+            sum.add(ln_capital + point.ln_weight);
+            *product = sum.ln();
+        }
     }
 
     /// Folds in one first failing event.
@@ -151,25 +156,31 @@ impl FirstEventProcess {
     /// `ln e` now.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
-        super::log_domain::ln_sum_exp(&self.ln_products)
+        let mut sum = LnSum::new();
+        sum.add(self.reserve.ln());
+        self.ln_products
+            .iter()
+            .for_each(|product| sum.add(*product));
+        sum.ln()
     }
 
-    /// Whether `ln e` has reached `threshold`; cheaper than computing it while it is far below.
+    /// Whether `ln e` has reached a positive `threshold`; cheaper than computing it while it is far below.
     #[must_use]
     pub fn has_reached(&self, threshold: f64) -> bool {
         #[expect(
             clippy::cast_precision_loss,
             reason = "the grid has a handful of points"
         )]
-        let slack = (self.ln_products.len().max(1) as f64).ln();
-        let largest = self
-            .ln_products
-            .iter()
-            .copied()
-            .fold(f64::NEG_INFINITY, f64::max);
+        let slack = (self.ln_products.len() as f64 + 1.0).ln();
+        let largest = self.ln_products.iter().copied().fold(0.0, f64::max);
         largest + slack >= threshold && self.ln_e() >= threshold
     }
 }
+
+const NEUTRAL: EventFactor = EventFactor {
+    ln_treatment: 0.0,
+    ln_control: 0.0,
+};
 
 #[cfg(test)]
 mod tests {
@@ -192,22 +203,22 @@ mod tests {
 
     #[test]
     fn a_snapshot_equals_the_fold_event_by_event() {
-        let mut process = FirstEventProcess::new(RatioPrior::increase(), 1.1, shares(500));
-        for i in 0..40 {
-            process.push(i % 4 == 0);
+        let mut process = FirstEventProcess::new(RatioPrior::increase(), 1.1);
+        let mut phases = Vec::new();
+        for (share, treatment, control) in
+            [(500, 3, 40), (2_500, 0, 0), (2_500, 19, 20), (10_000, 7, 0)]
+        {
+            let (mut seen, counts) = (0, ArmCounts { treatment, control });
+            process.enter_phase(shares(share));
+            while seen < counts.total() {
+                process.push(seen < treatment);
+                seen += 1;
+            }
+            phases.push((shares(share), counts));
+            let snapshot = ln_e_value(phases.iter().copied(), 1.1, &RatioPrior::increase());
+            assert!((snapshot - process.ln_e()).abs() < 1e-12);
         }
-        let counts = ArmCounts {
-            treatment: 10,
-            control: 30,
-        };
-        let snapshot = ln_e_value(
-            [(shares(500), counts)].into_iter(),
-            1.1,
-            &RatioPrior::increase(),
-        );
-        // One phase: nine tenths of the capital bet, one tenth was kept.
-        let expected = (0.9 * process.ln_e().exp() + 0.1).ln();
-        assert!((snapshot - expected).abs() < 1e-12);
+        assert!(process.ln_e() > 0.5);
         assert!(process.has_reached(process.ln_e() - 1e-9));
         assert!(!process.has_reached(process.ln_e() + 1e-9));
     }

@@ -7,10 +7,8 @@
 //! # How it decides
 //! Per newly seen unit, the predictive probability of its arm under a Dirichlet prior centred on the share in
 //! force is divided by that share (Lindon and Malek 2022). Per phase this is a beta-binomial ratio of
-//! counts. Two concentrations are averaged: a loose one sees gross mismatch in few units, a tight one sees
-//! a per cent in many. Phases multiply. At `1/srm_alpha` the verdict is invalid.
-
-use std::f64::consts::LN_2;
+//! counts. Three concentrations are averaged: a loose one sees gross mismatch in few units, a tight one
+//! sees a per cent in many. Phases multiply. At `1/srm_alpha` the verdict is invalid.
 
 use tidegate_stats::special::ln_beta;
 
@@ -18,19 +16,19 @@ use super::event_factor::Shares;
 use super::log_domain::ln_sum_exp;
 use crate::observation::ArmCounts;
 
-/// Pseudo-units of the two priors: loose and tight.
-const CONCENTRATIONS: [f64; 2] = [10.0, 10_000.0];
+/// Pseudo-units of the priors, from loose to tight.
+const CONCENTRATIONS: [f64; 3] = [30.0, 1_000.0, 30_000.0];
 
 /// `ln e` against "units arrive in the arms at the shares in force".
 #[must_use]
 pub fn ln_e_value(phases: impl Iterator<Item = (Shares, ArmCounts)>) -> f64 {
-    let mut totals = CONCENTRATIONS.map(|_| -LN_2);
+    let mut totals = CONCENTRATIONS.map(|_| 0.0);
     for (shares, counts) in phases.filter(|(shares, _)| shares.is_informative()) {
         for (total, concentration) in totals.iter_mut().zip(CONCENTRATIONS) {
             *total += phase_ln_e(shares, counts, concentration);
         }
     }
-    ln_sum_exp(&totals)
+    ln_sum_exp(&totals) - 3_f64.ln()
 }
 
 fn phase_ln_e(shares: Shares, counts: ArmCounts, concentration: f64) -> f64 {
