@@ -70,6 +70,18 @@ pub fn parse_context(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>
     }
 }
 
+/// Parses any JSON document strictly: UTF-8, no duplicate key, within the limits on bytes and depth.
+///
+/// # Errors
+/// One violation with its place.
+pub fn parse_json(bytes: &[u8], limits: &Limits) -> Result<Value, Violation> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let message = format!("invalid UTF-8 after byte {}", error.valid_up_to());
+        Violation::new("", "invalid_utf8", message)
+    })?;
+    read(text, limits.document_bytes, limits.depth, usize::MAX)
+}
+
 /// Checks a context that was decoded elsewhere (gRPC) against the same limits.
 ///
 /// # Errors

@@ -86,7 +86,7 @@ mod spec;
 pub use bucketing::Bucketing;
 pub use compile::{CompileOptions, compile};
 pub use context::Context;
-pub use document::{check_context, parse_context};
+pub use document::{check_context, parse_context, parse_json};
 pub use explain::{DecidingRule, Explanation, SplitTaken};
 pub use flag_set::{FlagSetSource, parse_flag_set};
 pub use limits::Limits;
