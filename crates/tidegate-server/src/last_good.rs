@@ -4,14 +4,16 @@
 //! A file that cannot be read is reported and passed over; it is never deleted, and an empty set
 //! is never written over a full one by a failed load, because only a successful load is saved.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::live::Source;
+use crate::live::{LiveSet, Source};
 
 /// The largest file that is read back.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -27,9 +29,11 @@ struct File {
 }
 
 /// The folder of last good sets.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LastGood {
     folder: PathBuf,
+    /// The version of each project that is on disk.
+    saved: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl LastGood {
@@ -40,7 +44,26 @@ impl LastGood {
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let folder = data_dir.join("last-good");
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            saved: Mutex::default(),
+        })
+    }
+
+    /// Saves what `project` serves, unless that very version is on disk. A set that storage did
+    /// not confirm is never saved over one that it did.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_if_new(&self, project: &str, set: &LiveSet) -> io::Result<()> {
+        let version = (set.epoch, set.config_version);
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if set.stale_since_us.is_some() || saved.get(project) == Some(&version) {
+            return Ok(());
+        }
+        self.save(project, &set.source())?;
+        saved.insert(project.to_owned(), version);
+        Ok(())
     }
 
     /// Saves what `project` serves.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_store::{
-    Expected, ObjectChange, ObjectKind, ProjectKey, Snapshot, StopKind, StopRecord, StoreError,
-    StoredObject, TokenKind, TokenRecord, Write,
+    ConfigVersion, Expected, ObjectChange, ObjectKind, ProjectKey, Snapshot, StopKind, StopRecord,
+    StoreError, StoredObject, TokenKind, TokenRecord, Write,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -60,37 +60,69 @@ async fn load_all(app: &App, kept: Option<&LastGood>) -> Result<(), StoreError> 
     for project in app.store()?.project_list().await? {
         let key = project.key;
         let snapshot = app.store()?.config_snapshot(&key).await?;
-        if let Some(source) = refresh(app, &key, snapshot)
-            && let Some(kept) = kept
-            && let Err(error) = kept.save(key.as_str(), &source)
-        {
-            tracing::warn!(%error, project = %key, "the last good set could not be kept");
-        }
+        refresh(app, &key, snapshot);
+        keep(app, kept, &key);
     }
     load_credentials(app).await
 }
 
-/// Serves `snapshot` if it is another one than what is served; returns what was newly served.
-fn refresh(app: &App, project: &ProjectKey, snapshot: Snapshot) -> Option<Source> {
-    let mut newly_served = None;
+/// Serves a configuration of `project` at least as new as `version`.
+///
+/// Writers that wait at the same time share one load. If storage fails in between, the write is
+/// done all the same and the reconciler serves it later.
+pub(crate) async fn serve_at_least(app: &App, project: &ProjectKey, version: ConfigVersion) {
+    let _turn = app.loading.lock().await;
+    let is_served = app.live.project(project.as_str()).is_some_and(|place| {
+        let set = place.peek();
+        (set.epoch, set.config_version) >= (version.epoch, version.version)
+    });
+    if is_served {
+        return;
+    }
+    match async { app.store()?.config_snapshot(project).await }.await {
+        Ok(snapshot) => refresh(app, project, snapshot),
+        Err(error) => tracing::warn!(%error, %project, "a committed change is not served yet"),
+    }
+    // Keeping the last good set is the reconciler's work, not this request's.
+    app.changed.notify_one();
+}
+
+/// Keeps what is served as the last good set, if it is not kept already.
+fn keep(app: &App, kept: Option<&LastGood>, project: &ProjectKey) {
+    let (Some(kept), Some(place)) = (kept, app.live.project(project.as_str())) else {
+        return;
+    };
+    if let Err(error) = kept.save_if_new(project.as_str(), &place.load()) {
+        tracing::warn!(%error, %project, "the last good set could not be kept");
+    }
+}
+
+/// Serves `snapshot` if it is newer than what is served, with the pending stops on top.
+fn refresh(app: &App, project: &ProjectKey, snapshot: Snapshot) {
     app.live.update(project.as_str(), |current| {
-        let same = current.is_some_and(|set| is_same(set, &snapshot));
         let overlay = app.stops.overlay();
-        if same && overlay.is_empty() {
-            return current
-                .filter(|set| set.stale_since_us.is_some())
-                .map(|set| {
+        match current {
+            Some(set) if is_newer(set, &snapshot) => None,
+            Some(set) if is_same(set, &snapshot) && overlay.is_empty() => {
+                set.stale_since_us.is_some().then(|| {
                     let mut fresh = set.reassembled(&overlay);
                     fresh.stale_since_us = None;
                     fresh
-                });
+                })
+            }
+            _ => Some(assemble(
+                project.as_str(),
+                &source_of(snapshot),
+                &overlay,
+                current,
+            )),
         }
-        let source = source_of(snapshot);
-        let next = assemble(project.as_str(), &source, &overlay, current);
-        newly_served = Some(next.source());
-        Some(next)
     });
-    newly_served
+}
+
+/// Whether what is served is newer: two loads may finish in the other order than they began.
+fn is_newer(set: &LiveSet, snapshot: &Snapshot) -> bool {
+    (set.epoch, set.config_version) > (snapshot.epoch, snapshot.config_version)
 }
 
 fn is_same(set: &LiveSet, snapshot: &Snapshot) -> bool {

@@ -214,6 +214,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         stops,
         rollouts,
         clock,
+        loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
     });
     Ok((app, kept))

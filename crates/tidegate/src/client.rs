@@ -1,5 +1,6 @@
 //! Talking to a server: where it is, who asks, and what its refusals mean for a person.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -87,11 +88,7 @@ impl Connection {
         body: Option<&Value>,
         conditions: Conditions,
     ) -> Result<Answer> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build()
-            .into();
+        let agent = agent();
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.server.trim_end_matches('/')));
@@ -128,6 +125,18 @@ impl Connection {
         };
         Ok(Answer { status, body })
     }
+}
+
+/// One agent for the process, so that connections are reused.
+fn agent() -> &'static ureq::Agent {
+    static AGENT: OnceLock<ureq::Agent> = OnceLock::new();
+    AGENT.get_or_init(|| {
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .into()
+    })
 }
 
 /// A refusal in words, with every violation on a line of its own.

@@ -198,8 +198,13 @@ pub(crate) async fn wait_for_stop() -> Result<()> {
 
 /// Logs to standard error, at `info` unless `TIDEGATE_LOG` says otherwise.
 pub(crate) fn start_logging() {
+    start_logging_at(tracing::Level::INFO);
+}
+
+/// Logs to standard error, at `level` unless `TIDEGATE_LOG` says otherwise.
+pub(crate) fn start_logging_at(level: tracing::Level) {
     let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
+        .with_default_directive(level.into())
         .with_env_var("TIDEGATE_LOG")
         .from_env_lossy();
     let subscriber = tracing_subscriber::fmt()

@@ -56,6 +56,8 @@ pub struct Parts {
     pub stops: Stops,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Taken in turns by those who load configuration, so that waiting writers share one load.
+    pub loading: tokio::sync::Mutex<()>,
     /// Wakes the reconciler; carries no data, so waking twice is waking once.
     pub changed: Notify,
 }

@@ -180,15 +180,17 @@ pub async fn delete(
     commit(app, place, change).await
 }
 
-/// Commits a change and wakes the reconciler.
+/// Commits a change and returns when it is served, so that a caller reads its own write.
 pub(crate) async fn commit(
     app: &App,
     place: &Place,
     change: ObjectChange,
 ) -> Result<Committed, AppError> {
-    let outcome = async { app.store()?.object_commit(change).await }.await;
-    app.changed.notify_one();
-    outcome.map_err(|error| refusal(&error, &place.what()))
+    let committed = async { app.store()?.object_commit(change).await }
+        .await
+        .map_err(|error| refusal(&error, &place.what()))?;
+    crate::reconcile::serve_at_least(app, &place.project, committed.version()).await;
+    Ok(committed)
 }
 
 pub(crate) async fn find(app: &App, place: &Place) -> Result<Option<StoredObject>, AppError> {

@@ -10,6 +10,7 @@ mod ofrep;
 mod openapi;
 mod pages;
 mod problem;
+mod rollouts;
 pub mod routes;
 mod status;
 mod tokens;
@@ -119,6 +120,8 @@ fn definitions(routes: Routes) -> Routes {
     const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
     const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
     const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
+    const START: &str = "/api/v1/projects/{project}/rollouts/{key}/start";
+    const REPORT: &str = "/api/v1/projects/{project}/rollouts/{key}/report";
     let read = |path, summary| {
         row(
             Verb::Get,
@@ -159,6 +162,11 @@ fn definitions(routes: Routes) -> Routes {
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,
+        )
+        .add(act(START, P::Raise, "Start a rollout"), rollouts::start)
+        .add(
+            read(REPORT, "Say how a rollout stands, and why"),
+            rollouts::report,
         )
 }
 

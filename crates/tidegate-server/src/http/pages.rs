@@ -45,7 +45,7 @@ fn rollouts(app: &App) -> String {
         let cells = [
             standing.key,
             standing.flag,
-            report.share_bp.to_string(),
+            format!("{:.2} %", f64::from(standing.share_bp) / 100.0),
             format!("{:?}", standing.plan.verdict).to_lowercase(),
             report.sentence.clone(),
         ];

@@ -123,6 +123,7 @@ async fn advance(app: &App, name: &Name, rollout: &mut Active) {
         key: rollout.key.clone(),
         flag: rollout.spec.flag.clone(),
         lifecycle: word(&rollout.state.lifecycle).to_owned(),
+        share_bp: u16::from(rollout.state.share_bp),
         plan,
     };
     app.rollouts.put_standing(name.clone(), standing);
@@ -173,7 +174,11 @@ fn observe(app: &App, name: &Name, rollout: &Active, now_us: i64) -> Observation
                 as_of_us: now_us,
                 last_unit_us: watch.last_unit_us(),
                 phases: watch.phases().to_vec(),
-                guards: rollout.spec.guards.iter().map(guard).collect(),
+                // Before the first event a guard has no entry, which is no data and not zero.
+                guards: match watch.as_of_us() {
+                    0 => Vec::new(),
+                    _ => rollout.spec.guards.iter().map(guard).collect(),
+                },
                 multiply_exposed_units: 0,
                 counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
             }

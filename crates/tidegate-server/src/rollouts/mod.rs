@@ -46,6 +46,8 @@ pub struct Standing {
     pub flag: String,
     /// What it is doing, in one word.
     pub lifecycle: String,
+    /// Share of the audience that gets the treatment now, in basis points.
+    pub share_bp: u16,
     /// The newest plan, with verdict, evidence and what is waited for.
     pub plan: Plan,
 }

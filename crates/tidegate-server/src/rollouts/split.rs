@@ -76,7 +76,7 @@ mod tests {
             json!({
                 "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
                 "rules": [{"id": "ramp", "if": {"==": [{"var": "country"}, "ch"]},
-                    "serve": {"rollout": {"treatment": "on", "control": "off", "share_bp": share}}}]
+                    "rollout": {"treatment": "on", "control": "off", "share_bp": share}}]
             })
         };
         let spec = FlagSpec::from_json("f", &definition(2500)).unwrap();

@@ -101,11 +101,11 @@ async fn give_rule(
     }
     let mut rule = json!({
         "id": id,
-        "serve": { "rollout": {
+        "rollout": {
             "treatment": policy.treatment,
             "control": policy.control,
             "share_bp": 0,
-        }},
+        },
     });
     if let (Some(audience), Some(fields)) = (&policy.audience, rule.as_object_mut()) {
         fields.insert("if".to_owned(), audience.clone());

@@ -1,0 +1,110 @@
+//! The changes that the demo ships, and what they really do.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::client::{Conditions, Connection};
+
+/// One change with its truth.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    /// Key of the rollout and of its flag.
+    pub(crate) name: &'static str,
+    /// What the change really does, in words.
+    pub(crate) truth: &'static str,
+    /// Share of checkouts that fail without the change.
+    pub(crate) base_error_rate: f64,
+    /// Share of checkouts that fail with it.
+    pub(crate) treatment_error_rate: f64,
+    /// Whether customers use it at all.
+    pub(crate) has_traffic: bool,
+    /// What must have become of the rollout.
+    pub(crate) expected_lifecycle: &'static str,
+    /// The share it must have been left at.
+    pub(crate) expected_share_bp: u64,
+}
+
+/// After this long a change without traffic has been held long enough to say so.
+const HELD_LONG_ENOUGH: Duration = Duration::from_secs(30);
+
+/// Every scenario of the demo.
+pub(crate) fn all() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "faster-search",
+            truth: "changes no error rate",
+            base_error_rate: 0.02,
+            treatment_error_rate: 0.02,
+            has_traffic: true,
+            expected_lifecycle: "completed",
+            expected_share_bp: 10_000,
+        },
+        Scenario {
+            name: "new-checkout",
+            truth: "triples checkout errors",
+            base_error_rate: 0.02,
+            treatment_error_rate: 0.06,
+            has_traffic: true,
+            expected_lifecycle: "rolled back",
+            expected_share_bp: 0,
+        },
+        Scenario {
+            name: "gift-wrapping",
+            truth: "nobody uses it",
+            base_error_rate: 0.02,
+            treatment_error_rate: 0.02,
+            has_traffic: false,
+            expected_lifecycle: "running",
+            expected_share_bp: 100,
+        },
+    ]
+}
+
+impl Scenario {
+    /// Creates the flag, dark, and starts its rollout.
+    pub(crate) fn set_up(&self, connection: &Connection) -> Result<()> {
+        let flag = json!({
+            "state": "ENABLED",
+            "variants": { "on": true, "off": false },
+            "defaultVariant": "off",
+            "offVariant": "off",
+            "description": self.truth,
+        });
+        let new = Conditions {
+            must_be_new: true,
+            ..Conditions::default()
+        };
+        connection.put(
+            &connection.path(&format!("flags/{}", self.name)),
+            &flag,
+            new,
+        )?;
+        let path = connection.path(&format!("rollouts/{}", self.name));
+        connection.put(&path, &self.policy(), new)?;
+        connection.post(&format!("{path}/start"), &json!({}))?;
+        Ok(())
+    }
+
+    fn policy(&self) -> Value {
+        let stage = |share_bp: u16| json!({ "share_bp": share_bp, "min_seconds": 4 });
+        json!({
+            "flag": self.name,
+            "treatment": "on",
+            "control": "off",
+            "alpha": 0.01,
+            "stages": [stage(100), stage(500), stage(2500), stage(5000), stage(10_000)],
+            "guards": [{ "metric": "errors", "direction": "increase" }],
+            "no_data": "hold",
+            "at_end": "ship",
+            "staleness_seconds": 10,
+        })
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub(crate) fn has_ended(&self, lifecycle: &str, elapsed: Duration) -> bool {
+        let is_held = !self.has_traffic && elapsed >= HELD_LONG_ENOUGH;
+        is_held || matches!(lifecycle, "completed" | "rolled back")
+    }
+}
