@@ -1,0 +1,5 @@
+//! Behaviour of the crate through its public doors.
+
+mod conformance;
+mod gherkin;
+mod support;
