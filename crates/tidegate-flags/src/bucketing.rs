@@ -107,10 +107,21 @@ impl Boundaries {
     pub(crate) fn locate(&self, hash: u32, dialect: Bucketing) -> Option<usize> {
         match dialect {
             Bucketing::V1 => self.locate_by_percentage(hash),
-            Bucketing::V2 | Bucketing::V3 => {
-                let bucket = bucket_of(hash, self.total);
-                self.upper.iter().position(|upper| bucket < *upper)
-            }
+            Bucketing::V2 | Bucketing::V3 => Some(self.entry_of(bucket_of(hash, self.total))),
+        }
+    }
+
+    /// The entry that holds `bucket`. Which one is a coin toss, so short lists are counted
+    /// through without a branch to mispredict.
+    #[inline]
+    fn entry_of(&self, bucket: u32) -> usize {
+        if self.upper.len() <= 8 {
+            self.upper
+                .iter()
+                .map(|upper| usize::from(bucket >= *upper))
+                .sum()
+        } else {
+            self.upper.partition_point(|upper| *upper <= bucket)
         }
     }
 
@@ -158,9 +169,9 @@ mod tests {
                 let middle = low.midpoint(high);
                 let hash = u32::try_from(middle).unwrap();
                 if bucket_of(hash, 10_000) < bucket {
-                    low = middle + 1
+                    low = middle + 1;
                 } else {
-                    high = middle
+                    high = middle;
                 }
             }
             low

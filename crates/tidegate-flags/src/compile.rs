@@ -10,6 +10,7 @@ use crate::flag_set::FlagSetSource;
 use crate::limits::Limits;
 use crate::lint;
 use crate::logic::lower::{Builder, Reads, Target, lower};
+use crate::logic::program::FlagFacts;
 use crate::plain::graph::{self, Specs};
 use crate::plain::prerequisite::{Expression, Expressions, Targeted, names_of};
 use crate::plain::references::References;
@@ -164,7 +165,7 @@ impl<'c> Compiler<'c> {
     fn stand_in(&self, key: &str) -> Expression {
         let kept = self.options.previous.and_then(|previous| {
             let flag = previous.flag(previous.handle(key)?)?;
-            read_plain(flag.plain.as_ref()?, flag.dialect)
+            read_plain(flag.plain.as_ref()?, flag.facts.dialect)
         });
         match kept {
             Some(spec) => expression(&spec, spec.targeting.as_ref()),
@@ -177,7 +178,7 @@ impl<'c> Compiler<'c> {
             Draft::Ready { spec, targeting } => {
                 match self.lowered(key, spec, targeting.as_ref(), false) {
                     Ok(flag) => {
-                        lint::flag(key, spec, targeting.as_ref(), &mut self.warnings);
+                        lint::flag(key, spec, &mut self.warnings);
                         return flag;
                     }
                     Err(refusal) => refusal,
@@ -203,7 +204,7 @@ impl<'c> Compiler<'c> {
     fn kept(&mut self, key: &str) -> Option<CompiledFlag> {
         let previous = self.options.previous?;
         let flag = previous.flag(previous.handle(key)?)?;
-        let spec = read_plain(flag.plain.as_ref()?, flag.dialect)?;
+        let spec = read_plain(flag.plain.as_ref()?, flag.facts.dialect)?;
         let mut kept = self
             .lowered(key, &spec, spec.targeting.as_ref(), true)
             .ok()?;
@@ -214,10 +215,12 @@ impl<'c> Compiler<'c> {
 
     fn broken(&self, key: &str, detail: String) -> CompiledFlag {
         CompiledFlag {
-            key: key.into(),
             plan: Plan::Broken(detail),
-            dialect: Bucketing::default(),
-            variants: Box::default(),
+            facts: FlagFacts {
+                key: key.into(),
+                dialect: Bucketing::default(),
+                variants: Box::default(),
+            },
             default: None,
             metadata: self.source.metadata.clone(),
             plain: None,
@@ -278,11 +281,13 @@ impl<'c> Compiler<'c> {
         let mut metadata = self.source.metadata.clone();
         metadata.extend(spec.metadata.clone().unwrap_or_default());
         Ok(CompiledFlag {
-            key: key.into(),
             plan,
-            dialect: spec.dialect(),
+            facts: FlagFacts {
+                key: key.into(),
+                dialect: spec.dialect(),
+                variants,
+            },
             plain: Some(plain_flag(spec, targeting, &metadata)),
-            variants,
             default,
             metadata,
             rules: spec.rules.iter().map(note).collect(),
@@ -300,7 +305,7 @@ impl<'c> Compiler<'c> {
         let index = flags
             .iter()
             .enumerate()
-            .filter_map(|(index, flag)| Some((flag.key.clone(), u32::try_from(index).ok()?)))
+            .filter_map(|(index, flag)| Some((flag.facts.key.clone(), u32::try_from(index).ok()?)))
             .collect();
         Ruleset {
             index,
@@ -409,8 +414,8 @@ fn digest(flags: &[CompiledFlag], metadata: &Map<String, Value>) -> [u8; 32] {
     };
     put(&Value::Object(metadata.clone()).to_string());
     for flag in flags {
-        put(&flag.key);
-        put(flag.dialect.as_str());
+        put(&flag.facts.key);
+        put(flag.facts.dialect.as_str());
         match (&flag.plain, &flag.plan) {
             (Some(plain), _) => put(&plain.to_string()),
             (None, Plan::Broken(detail)) => put(detail),

@@ -4,6 +4,7 @@
 //! name. A bound context remembers which rule set it was bound to; evaluating it on
 //! another binds it again, which is slower but never wrong.
 
+use crate::logic::interpret::Inputs;
 use crate::logic::program::{Program, SlotId};
 use crate::logic::value::{Atom, Val};
 use serde_json::{Map, Value};
@@ -11,10 +12,8 @@ use serde_json::{Map, Value};
 /// A context ready for evaluation. The map it was bound from stays borrowed.
 #[derive(Clone, Debug)]
 pub struct Context<'c> {
-    pub(crate) root: &'c Map<String, Value>,
-    pub(crate) now: i64,
+    pub(crate) inputs: Inputs<'c>,
     pub(crate) layout: u64,
-    pub(crate) slots: Vec<Option<Val<'c>>>,
 }
 
 impl<'c> Context<'c> {
@@ -39,16 +38,15 @@ impl<'c> Context<'c> {
             }
         }
         Context {
-            root,
-            now,
+            inputs: Inputs { slots, root, now },
             layout,
-            slots,
         }
     }
 
     /// The targeting key: a text that is not empty.
     pub fn targeting_key(&self) -> Option<&'c str> {
-        self.root
+        self.inputs
+            .root
             .get("targetingKey")
             .and_then(Value::as_str)
             .filter(|key| !key.is_empty())
@@ -56,12 +54,12 @@ impl<'c> Context<'c> {
 
     /// The attributes the context was bound from.
     pub fn attributes(&self) -> &'c Map<String, Value> {
-        self.root
+        self.inputs.root
     }
 
     /// `$flagd.timestamp`: Unix seconds.
     pub fn now(&self) -> i64 {
-        self.now
+        self.inputs.now
     }
 }
 

@@ -80,26 +80,26 @@ impl Ruleset {
     /// Evaluates a flag and says why; none if the handle is foreign.
     pub fn explain(&self, handle: FlagHandle, context: &Context<'_>) -> Option<Explanation> {
         let flag = self.flag(handle)?;
-        let rebound = self.bind(context.root, context.now);
+        let rebound = self.bind(context.inputs.root, context.inputs.now);
         let listener = Listener::default();
         let resolution = match &flag.plan {
             Plan::Targeted(step) => {
                 let interpreter = self.interpreter(flag, &rebound, &listener);
-                flag.resolution(interpreter.decide(*step))
+                flag.resolution(interpreter.decide(*step), &interpreter)
             }
             plan => flag.without_targeting(plan),
         };
         let heard = listener.0.into_inner();
         let rule = deciding_rule(flag, &heard);
         Some(Explanation {
-            flag: flag.key.to_string(),
+            flag: flag.facts.key.to_string(),
             variant: resolution.variant.map(str::to_owned),
             value: resolution.value.cloned(),
             reason: resolution.reason,
             error_code: resolution.error.as_ref().map(|error| error.code),
             because: because(flag, &resolution, rule.as_ref(), heard.splits.last()),
             rule,
-            dialect: flag.dialect.as_str(),
+            dialect: flag.facts.dialect.as_str(),
             splits: heard.splits,
             is_last_good_version: flag.is_kept,
             program: self.listing(handle)?.lines().map(str::to_owned).collect(),

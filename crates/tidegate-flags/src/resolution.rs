@@ -1,5 +1,6 @@
 //! The answer of an evaluation, in OpenFeature's terms.
 
+use crate::bucketing::cbor;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -98,6 +99,69 @@ pub struct Resolution<'r> {
     pub error: Option<ResolutionError<'r>>,
     /// Set metadata, overridden by the flag's own.
     pub metadata: &'r Map<String, Value>,
+}
+
+impl<'r> Resolution<'r> {
+    /// The value as a boolean; none means the caller's own default.
+    ///
+    /// # Errors
+    /// The resolution's own error code, or [`ErrorCode::TypeMismatch`].
+    pub fn boolean(&self) -> Result<Option<bool>, ErrorCode> {
+        self.typed(Value::as_bool)
+    }
+
+    /// The value as text; none means the caller's own default.
+    ///
+    /// # Errors
+    /// As [`Resolution::boolean`].
+    pub fn string(&self) -> Result<Option<&'r str>, ErrorCode> {
+        self.typed(Value::as_str)
+    }
+
+    /// The value as an object; none means the caller's own default.
+    ///
+    /// # Errors
+    /// As [`Resolution::boolean`].
+    pub fn object(&self) -> Result<Option<&'r Map<String, Value>>, ErrorCode> {
+        self.typed(Value::as_object)
+    }
+
+    /// The value as an integer, if that loses nothing: `10.0` is 10, `3.14` is refused, and
+    /// so is everything beyond 2^53 - 1, which not every client can hold.
+    ///
+    /// # Errors
+    /// As [`Resolution::boolean`].
+    pub fn integer(&self) -> Result<Option<i64>, ErrorCode> {
+        self.typed(|value| {
+            let integer = value
+                .as_i64()
+                .or_else(|| match cbor::whole(value.as_f64()?)? {
+                    cbor::Whole::Signed(integer) => Some(integer),
+                    cbor::Whole::Unsigned(_) => None,
+                })?;
+            (integer.unsigned_abs() < 1 << 53).then_some(integer)
+        })
+    }
+
+    /// The value as a float; integers beyond 2^53 - 1 are refused.
+    ///
+    /// # Errors
+    /// As [`Resolution::boolean`].
+    pub fn float(&self) -> Result<Option<f64>, ErrorCode> {
+        self.typed(|value| match value.as_i64() {
+            Some(integer) if integer.unsigned_abs() < 1 << 53 => value.as_f64(),
+            None if value.is_f64() => value.as_f64(),
+            _ => None,
+        })
+    }
+
+    fn typed<T>(&self, read: impl FnOnce(&'r Value) -> Option<T>) -> Result<Option<T>, ErrorCode> {
+        match (&self.error, self.value) {
+            (Some(error), _) => Err(error.code),
+            (None, None) => Ok(None),
+            (None, Some(value)) => read(value).map(Some).ok_or(ErrorCode::TypeMismatch),
+        }
+    }
 }
 
 /// The type that all variants of a flag share.

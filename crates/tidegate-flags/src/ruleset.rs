@@ -5,10 +5,10 @@
 
 use crate::bucketing::Bucketing;
 use crate::context::Context;
-use crate::logic::interpret::{Decision, Inputs, Interpreter, Silent, Trace};
+use crate::logic::interpret::{Decision, Interpreter, Silent, Trace};
 use crate::logic::listing;
 use crate::logic::lower::Reads;
-use crate::logic::program::{FlagView, Program, StepId};
+use crate::logic::program::{FlagFacts, Program, StepId};
 use crate::resolution::{ErrorCode, FlagType, Reason, Resolution, ResolutionError};
 use crate::spec::Kill;
 use rustc_hash::FxHashMap;
@@ -40,10 +40,8 @@ pub(crate) struct RuleNote {
 
 #[derive(Clone, Debug)]
 pub(crate) struct CompiledFlag {
-    pub(crate) key: Box<str>,
     pub(crate) plan: Plan,
-    pub(crate) dialect: Bucketing,
-    pub(crate) variants: Box<[(Box<str>, Value)]>,
+    pub(crate) facts: FlagFacts,
     pub(crate) default: Option<u32>,
     pub(crate) metadata: Map<String, Value>,
     /// The flag as plain flagd JSON; none if it is broken.
@@ -70,7 +68,7 @@ pub struct Ruleset {
 impl Ruleset {
     /// Flag keys, in order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.flags.iter().map(|flag| &*flag.key)
+        self.flags.iter().map(|flag| &*flag.facts.key)
     }
 
     /// Number of flags.
@@ -112,17 +110,23 @@ impl Ruleset {
 
     /// The key of a flag.
     pub fn key(&self, handle: FlagHandle) -> Option<&str> {
-        self.flag(handle).map(|flag| &*flag.key)
+        self.flag(handle).map(|flag| &*flag.facts.key)
     }
 
     /// The pinned bucketing dialect of a flag.
     pub fn dialect(&self, handle: FlagHandle) -> Option<Bucketing> {
-        self.flag(handle).map(|flag| flag.dialect)
+        self.flag(handle).map(|flag| flag.facts.dialect)
     }
 
     /// The type that all variants of a flag share, if they share one.
     pub fn flag_type(&self, handle: FlagHandle) -> Option<FlagType> {
-        FlagType::of(self.flag(handle)?.variants.iter().map(|(_, value)| value))
+        FlagType::of(
+            self.flag(handle)?
+                .facts
+                .variants
+                .iter()
+                .map(|(_, value)| value),
+        )
     }
 
     /// Whether the answer can change by time alone.
@@ -157,7 +161,7 @@ impl Ruleset {
     /// The set as plain flagd JSON: rules compiled to targeting, references inlined, set
     /// metadata folded into each flag and kept at the top. Broken flags are left out.
     pub fn to_flagd_json(&self) -> Value {
-        let plain = |flag: &CompiledFlag| Some((flag.key.to_string(), flag.plain.clone()?));
+        let plain = |flag: &CompiledFlag| Some((flag.facts.key.to_string(), flag.plain.clone()?));
         let flags: Map<String, Value> = self.flags.iter().filter_map(plain).collect();
         let mut document = json!({ "flags": flags });
         if !self.metadata.is_empty() {
@@ -169,7 +173,12 @@ impl Ruleset {
     /// How a flag was compiled, in words, one line per step.
     pub fn listing(&self, handle: FlagHandle) -> Option<String> {
         let flag = self.flag(handle)?;
-        let names: Vec<&str> = flag.variants.iter().map(|(name, _)| &**name).collect();
+        let names: Vec<&str> = flag
+            .facts
+            .variants
+            .iter()
+            .map(|(name, _)| &**name)
+            .collect();
         Some(match &flag.plan {
             Plan::Disabled => "disabled\n".to_owned(),
             Plan::Fixed(None) => "no default\n".to_owned(),
@@ -212,7 +221,7 @@ impl Ruleset {
         mut each: impl FnMut(&'r str, Resolution<'r>),
     ) {
         for flag in &self.flags {
-            each(&flag.key, self.resolve(flag, context));
+            each(&flag.facts.key, self.resolve(flag, context));
         }
     }
 
@@ -227,7 +236,11 @@ impl Ruleset {
             Plan::Targeted(step) if context.layout == self.layout => {
                 self.decide(flag, *step, context)
             }
-            Plan::Targeted(step) => self.decide(flag, *step, &self.bind(context.root, context.now)),
+            Plan::Targeted(step) => self.decide(
+                flag,
+                *step,
+                &self.bind(context.inputs.root, context.inputs.now),
+            ),
             plan => flag.without_targeting(plan),
         }
     }
@@ -239,7 +252,8 @@ impl Ruleset {
         step: StepId,
         context: &Context<'_>,
     ) -> Resolution<'r> {
-        flag.resolution(self.interpreter(flag, context, Silent).decide(step))
+        let interpreter = self.interpreter(flag, context, Silent);
+        flag.resolution(interpreter.decide(step), &interpreter)
     }
 
     pub(crate) fn interpreter<'e, T: Trace>(
@@ -250,16 +264,8 @@ impl Ruleset {
     ) -> Interpreter<'e, T> {
         Interpreter {
             program: &self.program,
-            flag: FlagView {
-                key: &flag.key,
-                dialect: flag.dialect,
-                variants: &flag.variants,
-            },
-            inputs: Inputs {
-                slots: &context.slots,
-                root: context.root,
-                now: context.now,
-            },
+            flag: &flag.facts,
+            inputs: &context.inputs,
             budget: Cell::new(self.evaluation_steps),
             is_exhausted: Cell::new(false),
             trace,
@@ -275,19 +281,31 @@ impl Ruleset {
 impl CompiledFlag {
     /// The answer for what interpretation came to.
     #[inline]
-    pub(crate) fn resolution(&self, decision: Decision) -> Resolution<'_> {
+    pub(crate) fn resolution<'r, T: Trace>(
+        &'r self,
+        decision: Decision,
+        interpreter: &Interpreter<'_, T>,
+    ) -> Resolution<'r> {
         match decision {
             Decision::Serve(variant) => self.serve(Some(variant), Reason::TargetingMatch),
             Decision::Default => self.serve(self.default, Reason::Default),
-            Decision::Unknown(name) => {
-                let detail = format!("targeting gave {name:?}, which is no variant");
-                failure(ErrorCode::General, Cow::Owned(detail), &self.metadata)
-            }
-            Decision::Exhausted => {
-                let detail = Cow::Borrowed("targeting costs more steps than allowed");
-                failure(ErrorCode::General, detail, &self.metadata)
-            }
+            failed => self.failed(failed, interpreter),
         }
+    }
+
+    #[cold]
+    fn failed<'r, T: Trace>(
+        &'r self,
+        decision: Decision,
+        interpreter: &Interpreter<'_, T>,
+    ) -> Resolution<'r> {
+        let detail = if decision == Decision::Exhausted {
+            Cow::Borrowed("targeting costs more steps than allowed")
+        } else {
+            let name = interpreter.unknown_name(decision);
+            Cow::Owned(format!("targeting gave {name:?}, which is no variant"))
+        };
+        failure(ErrorCode::General, detail, &self.metadata)
     }
 
     /// The answer of a flag that interprets nothing.
@@ -306,7 +324,7 @@ impl CompiledFlag {
     fn serve(&self, variant: Option<u32>, reason: Reason) -> Resolution<'_> {
         let found = variant
             .and_then(position)
-            .and_then(|index| self.variants.get(index));
+            .and_then(|index| self.facts.variants.get(index));
         Resolution {
             variant: found.map(|(name, _)| &**name),
             value: found.map(|(_, value)| value),

@@ -61,8 +61,13 @@ pub(crate) fn boolean(sink: &mut impl Sink, flag: bool) {
 
 /// Encodes a text string.
 pub(crate) fn text(sink: &mut impl Sink, content: &str) {
-    head(sink, TEXT, length(content.len()));
+    text_head(sink, content);
     sink.put(content.as_bytes());
+}
+
+/// Announces a text string, whose bytes the caller puts next.
+pub(crate) fn text_head(sink: &mut impl Sink, content: &str) {
+    head(sink, TEXT, length(content.len()));
 }
 
 /// Opens an array of `items` values, which the caller encodes next.

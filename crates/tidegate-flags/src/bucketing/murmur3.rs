@@ -63,20 +63,28 @@ impl Murmur3 {
                 self.pending = block >> (32 - shift);
             }
         }
-        for byte in rest {
-            self.push(*byte);
-        }
+        self.write_rest(rest);
     }
 
+    /// Up to three bytes, joined to the pending ones.
     #[inline]
-    fn push(&mut self, byte: u8) {
-        self.pending |= u32::from(byte) << (8 * self.pending_bytes);
-        self.pending_bytes += 1;
-        if self.pending_bytes == 4 {
-            self.hash = mix(self.hash, self.pending);
-            self.pending = 0;
-            self.pending_bytes = 0;
+    fn write_rest(&mut self, rest: &[u8]) {
+        let (word, count) = match *rest {
+            [a, b, c] => (u32::from_le_bytes([a, b, c, 0]), 3),
+            [a, b] => (u32::from_le_bytes([a, b, 0, 0]), 2),
+            [a] => (u32::from(a), 1),
+            _ => return,
+        };
+        self.pending |= word << (8 * self.pending_bytes);
+        let bytes = self.pending_bytes + count;
+        if bytes < 4 {
+            self.pending_bytes = bytes;
+            return;
         }
+        self.hash = mix(self.hash, self.pending);
+        // At least one byte was pending, so the shift is below 32.
+        self.pending = word >> (8 * (4 - self.pending_bytes));
+        self.pending_bytes = bytes - 4;
     }
 
     /// The hash of all that was fed.

@@ -8,7 +8,7 @@
 
 use super::coerce;
 use super::operators;
-use super::program::{FlagView, Node, NodeId, Program, Run, SlotId, Step, StepId};
+use super::program::{FlagFacts, Node, NodeId, Program, Run, SlotId, Step, StepId};
 use super::value::{Atom, Val};
 use crate::bucketing::Bucketing;
 use crate::semantic_version::{SemanticVersion, VersionTest};
@@ -57,15 +57,17 @@ impl Trace for Silent {
     fn split(&self, _: &Placed<'_>) {}
 }
 
-/// What evaluation came to.
-#[derive(Debug, PartialEq)]
+/// What evaluation came to. Copied freely: the common answers own nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decision {
     /// This variant, by position.
     Serve(u32),
     /// The default variant.
     Default,
     /// A name that is no variant.
-    Unknown(String),
+    UnknownName(Atom),
+    /// A computed value that names no variant.
+    UnknownValue(NodeId),
     /// The budget is spent.
     Exhausted,
 }
@@ -95,17 +97,17 @@ pub(crate) enum Entry {
 }
 
 /// The inputs of one evaluation.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'e> {
-    pub(crate) slots: &'e [Option<Val<'e>>],
-    pub(crate) root: &'e Map<String, Value>,
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs<'c> {
+    pub(crate) slots: Vec<Option<Val<'c>>>,
+    pub(crate) root: &'c Map<String, Value>,
     pub(crate) now: i64,
 }
 
 pub(crate) struct Interpreter<'e, T> {
     pub(crate) program: &'e Program,
-    pub(crate) flag: FlagView<'e>,
-    pub(crate) inputs: Inputs<'e>,
+    pub(crate) flag: &'e FlagFacts,
+    pub(crate) inputs: &'e Inputs<'e>,
     pub(crate) budget: Cell<u32>,
     pub(crate) is_exhausted: Cell<bool>,
     pub(crate) trace: T,
@@ -134,15 +136,13 @@ impl<'e, T: Trace> Interpreter<'e, T> {
                         let value = self.eval(general, Scope::Context);
                         match otherwise {
                             Some(next) if !value.is_truthy() => step = *next,
-                            _ => break self.name_variant(&value),
+                            _ => break self.name_variant(general, &value),
                         }
                     }
                 },
-                Some(Step::Unknown(name)) => {
-                    break Decision::Unknown(self.program.text(*name).to_owned());
-                }
+                Some(Step::Unknown(name)) => break Decision::UnknownName(*name),
                 Some(Step::Computed(node)) => {
-                    break self.name_variant(&self.eval(*node, Scope::Context));
+                    break self.name_variant(*node, &self.eval(*node, Scope::Context));
                 }
             }
         };
@@ -157,19 +157,16 @@ impl<'e, T: Trace> Interpreter<'e, T> {
     fn first_arm(&self, arms: Run) -> Option<(usize, StepId)> {
         let arms = self.program.arms.get(arms.range()).unwrap_or_default();
         let taken = |(arm, (condition, next)): (usize, &(NodeId, StepId))| {
-            self.truth(*condition, Scope::Context)
-                .then_some((arm, *next))
+            self.condition(*condition).then_some((arm, *next))
         };
         arms.iter().enumerate().find_map(taken)
     }
 
-    /// The variant that a targeting result names.
-    fn name_variant(&self, value: &Val<'e>) -> Decision {
+    /// The variant that the value of `node` names.
+    fn name_variant(&self, node: NodeId, value: &Val<'e>) -> Decision {
         let name = match value {
             Val::Null => return Decision::Default,
-            Val::Json(_) | Val::List(_) | Val::Object(_) => {
-                return Decision::Unknown(value.to_json().to_string());
-            }
+            Val::Json(_) | Val::List(_) | Val::Object(_) => return Decision::UnknownValue(node),
             scalar => coerce::to_text(scalar),
         };
         let position = self
@@ -177,9 +174,21 @@ impl<'e, T: Trace> Interpreter<'e, T> {
             .variants
             .iter()
             .position(|(variant, _)| **variant == *name);
-        match position.and_then(|position| u32::try_from(position).ok()) {
-            Some(variant) => Decision::Serve(variant),
-            None => Decision::Unknown(name.into_owned()),
+        let position = position.and_then(|position| u32::try_from(position).ok());
+        position.map_or(Decision::UnknownValue(node), Decision::Serve)
+    }
+
+    /// What a decision named that is no variant, as text.
+    pub(crate) fn unknown_name(&self, decision: Decision) -> String {
+        match decision {
+            Decision::UnknownName(name) => self.program.text(name).to_owned(),
+            Decision::UnknownValue(node) => match self.eval(node, Scope::Context) {
+                value @ (Val::Json(_) | Val::List(_) | Val::Object(_)) => {
+                    value.to_json().to_string()
+                }
+                scalar => coerce::to_text(&scalar).into_owned(),
+            },
+            Decision::Serve(_) | Decision::Default | Decision::Exhausted => String::new(),
         }
     }
 
@@ -218,8 +227,17 @@ impl<'e, T: Trace> Interpreter<'e, T> {
         self.slot(slot).unwrap_or(&Val::Null)
     }
 
-    /// Whether the node's value is truthy; conditions on slots make no value.
+    /// Whether a condition of an `if` step holds; the commonest are answered in place.
     #[inline]
+    fn condition(&self, node: NodeId) -> bool {
+        match self.program.nodes.get(node.index()) {
+            Some(Node::SlotIn { slot, set }) => self.slot_in(*slot, *set),
+            Some(Node::Bool(flag)) => *flag,
+            _ => self.truth(node, Scope::Context),
+        }
+    }
+
+    /// Whether the node's value is truthy; conditions make no values.
     pub(crate) fn truth(&self, node: NodeId, scope: Scope<'_, 'e>) -> bool {
         match self.program.nodes.get(node.index()) {
             Some(Node::SlotIn { slot, set }) => self.slot_in(*slot, *set),
@@ -230,12 +248,6 @@ impl<'e, T: Trace> Interpreter<'e, T> {
             }) => self.slot_is(*slot, *text, *is_strict),
             Some(Node::Bool(flag)) => *flag,
             Some(Node::Slot(slot)) => self.slot_value(*slot).is_truthy(),
-            _ => self.truth_of_rest(node, scope),
-        }
-    }
-
-    fn truth_of_rest(&self, node: NodeId, scope: Scope<'_, 'e>) -> bool {
-        match self.program.nodes.get(node.index()) {
             Some(Node::And(run)) => {
                 let operands = self.program.operands(*run);
                 !operands.is_empty() && operands.iter().all(|operand| self.truth(*operand, scope))
@@ -251,6 +263,7 @@ impl<'e, T: Trace> Interpreter<'e, T> {
         }
     }
 
+    #[inline]
     fn slot_in(&self, slot: SlotId, set: Run) -> bool {
         let Val::Str(_, atom) = self.slot_value(slot) else {
             return false;

@@ -296,10 +296,10 @@ impl Program {
 }
 
 /// What the interpreter must know of the flag at hand.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FlagView<'e> {
-    pub(crate) key: &'e str,
+#[derive(Clone, Debug)]
+pub(crate) struct FlagFacts {
+    pub(crate) key: Box<str>,
     pub(crate) dialect: Bucketing,
-    /// Variant names by position, for computed decisions.
-    pub(crate) variants: &'e [(Box<str>, Value)],
+    /// Variant names and values by position.
+    pub(crate) variants: Box<[(Box<str>, Value)]>,
 }

@@ -52,13 +52,12 @@ impl<'e, T: Trace> Interpreter<'e, T> {
     }
 
     #[inline]
-    fn implicit_hash(&self, prefix: Murmur3) -> Option<u32> {
+    fn implicit_hash(&self, mut hash: Murmur3) -> Option<u32> {
         let targeting_key = self.targeting_key()?;
-        let mut hash = prefix;
-        match self.flag.dialect {
-            Bucketing::V1 | Bucketing::V2 => hash.write(targeting_key.as_bytes()),
-            Bucketing::V3 => cbor::text(&mut hash, targeting_key),
+        if self.flag.dialect == Bucketing::V3 {
+            cbor::text_head(&mut hash, targeting_key);
         }
+        hash.write(targeting_key.as_bytes());
         Some(hash.finish())
     }
 
@@ -73,7 +72,7 @@ impl<'e, T: Trace> Interpreter<'e, T> {
             }
             // An iteration's element is no context and has no targeting key.
             (_, Val::Null) if in_scope => None,
-            (dialect, Val::Null) => self.implicit_hash(implicit_prefix(self.flag.key, dialect)),
+            (dialect, Val::Null) => self.implicit_hash(implicit_prefix(&self.flag.key, dialect)),
             (_, value) => value.as_str().map(|text| Murmur3::of(text.as_bytes())),
         }
     }
@@ -110,7 +109,7 @@ impl<'e, T: Trace> Interpreter<'e, T> {
         let hash = match by {
             Some(value) => self.hash_or_implicit(value, in_scope)?,
             None if in_scope => return None,
-            None => self.implicit_hash(implicit_prefix(self.flag.key, self.flag.dialect))?,
+            None => self.implicit_hash(implicit_prefix(&self.flag.key, self.flag.dialect))?,
         };
         if T::IS_ON {
             self.tell(&boundaries, hash, &self.bytes_of(by.unwrap_or(&Val::Null)));
@@ -149,7 +148,7 @@ impl<'e, T: Trace> Interpreter<'e, T> {
         let mut bytes = Vec::new();
         match (self.flag.dialect, by) {
             (Bucketing::V3, Val::Null) => {
-                implicit_head(self.flag.key, Bucketing::V3, &mut bytes);
+                implicit_head(&self.flag.key, Bucketing::V3, &mut bytes);
                 cbor::text(&mut bytes, self.targeting_key().unwrap_or_default());
             }
             (Bucketing::V3, value) => value.encode(&mut bytes),

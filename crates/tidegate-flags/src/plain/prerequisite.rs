@@ -98,7 +98,7 @@ impl Translation<'_> {
         let targeting = rewriting
             .rewrite(&targeted.targeting)
             .map_err(|(code, why)| refuse(code, format!("flag {flag:?} {why}")))?;
-        let condition = membership(targeting, targeted, wanted);
+        let condition = membership(&targeting, targeted, wanted);
         let bytes = condition.to_string().len();
         self.inlined_bytes += bytes;
         let limit = self.around.limits.inlined_bytes;
@@ -117,7 +117,7 @@ impl Translation<'_> {
 
 /// Whether the variant that `targeting` names, or the default where it names none, is one
 /// of `wanted`.
-fn membership(targeting: Value, targeted: &Targeted, wanted: &[String]) -> Value {
+fn membership(targeting: &Value, targeted: &Targeted, wanted: &[String]) -> Value {
     let mut names: Vec<Value> = wanted.iter().map(|name| json!(name)).collect();
     let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
     if wants("true") {
