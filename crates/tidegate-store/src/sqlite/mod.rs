@@ -8,7 +8,7 @@
 //!   A file lock keeps a second process out.
 //! - **Readers** have connections of their own and see the last commit; they go on while a
 //!   write waits or fails.
-//! - **A failing disk** ends writing until the program is started anew: after a failed sync
+//! - **A disk that fails under a commit** ends writing until the next start: after a failed sync
 //!   nobody knows what is on disk, and trying again would acknowledge what may be lost.
 //!   A full disk does not: its transaction is undone and the next one may fit.
 //!

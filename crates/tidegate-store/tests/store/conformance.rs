@@ -1,7 +1,5 @@
 //! The conformance suite, on every implementation.
 
-#![expect(clippy::unwrap_used, reason = "these are tests; a failure is a panic")]
-
 mod sqlite {
     use tempfile::TempDir;
     use tidegate_store::{SqliteOptions, SqliteStore};
