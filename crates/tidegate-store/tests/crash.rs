@@ -24,8 +24,9 @@ use std::{
 use serde_json::json;
 use support::{Place, change, flag, project};
 use tidegate_store::{
-    AuditStore as _, Expected, ObjectKind, ObjectStore as _, SqliteOptions, SqliteStore,
-    Store as _, StoreError, StreamStore as _, Write,
+    Actor, AuditStore as _, Expected, ObjectKind, ObjectStore as _, SqliteOptions, SqliteStore,
+    StopFile, StopId, StopKind, StopRecord, StopServe, Store as _, StoreError, StreamStore as _,
+    Write,
     audit::{Checkpoint, CheckpointSigner},
     sqlite::verify_file,
 };
@@ -33,7 +34,11 @@ use tidegate_store::{
 const WRITERS: usize = 100;
 const KILLS: usize = 50;
 
-const TESTS: [(&str, fn()); 2] = [
+const TESTS: [(&str, fn()); 3] = [
+    (
+        "a_kill_during_the_first_start_leaves_a_file_that_opens",
+        a_kill_during_the_first_start_leaves_a_file_that_opens,
+    ),
     (
         "acknowledged_writes_survive_fifty_kills",
         acknowledged_writes_survive_fifty_kills,
@@ -48,6 +53,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("write-until-killed") => block_on(write_until_killed(arguments[1].as_ref())),
+        Some("start") => {
+            block_on(SqliteStore::open(SqliteOptions::new(&arguments[1]))).unwrap();
+        }
         Some("write-until-refused") => block_on(write_until_refused(arguments[1].as_ref())),
         _ => run_tests(&arguments),
     }
@@ -251,13 +259,59 @@ async fn write_until_refused(path: &Path) {
             60_000
         );
     }
+    let (stops, _) = StopFile::open(path.with_extension("stops")).unwrap();
+    stops.append(&stop()).unwrap();
     say(&format!("{written}"));
+}
+
+fn stop() -> StopRecord {
+    StopRecord::new(
+        StopId([1; 16]),
+        (project(), flag("checkout")),
+        (StopKind::Kill, StopServe::Off),
+        "the disk is failing and so is checkout",
+        (Actor::user("u-1"), 5),
+    )
+    .unwrap()
+}
+
+/// Moments of the first start, told by the files that are there.
+const MOMENTS: [(&str, u64); 5] = [
+    ("tidegate.db.lock", 0),
+    ("tidegate.db", 0),
+    ("tidegate.db-wal", 0),
+    ("tidegate.db-wal", 1),
+    ("tidegate.db", 4096),
+];
+
+/// Kills as soon as a file is there and longer than `len`, or the start is over.
+fn kill_once(child: &mut Child, file: &Path, len: u64) {
+    let is_there = || std::fs::metadata(file).is_ok_and(|found| found.len() >= len);
+    while !is_there() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn a_kill_during_the_first_start_leaves_a_file_that_opens() {
+    for (name, len) in MOMENTS.repeat(3) {
+        let place = Place::new();
+        let mut child = writer("start", &place.db()).spawn().unwrap();
+        kill_once(&mut child, &place.path(name), len);
+        block_on(async {
+            let store = place.store().await;
+            support::create(&store, "a", json!(1)).await.unwrap();
+            assert!(store.health().await.unwrap().is_writable);
+        });
+    }
 }
 
 /// The shell's limit on file sizes makes every write beyond it fail, as a broken disk does.
 fn a_failing_disk_ends_writing_and_not_reading() {
     let place = Place::new();
     block_on(async { place.store().await.close().await });
+    drop(StopFile::open(place.db().with_extension("stops")).unwrap());
     let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" write-until-refused \"$1\"";
     let output = Command::new("sh")
         .args(["-c", limited])
@@ -273,6 +327,8 @@ fn a_failing_disk_ends_writing_and_not_reading() {
     );
     let written: u32 = said.trim().parse().unwrap();
     assert!(written > 0);
+    let (_stops, pending) = StopFile::open(place.db().with_extension("stops")).unwrap();
+    assert_eq!(pending, [stop()]);
     block_on(async {
         let store = place.store().await;
         for n in 0..written {

@@ -323,12 +323,14 @@ pub async fn what_ended_is_pruned(store: &dyn Store) {
         sessions: 1,
         links: 0,
         idempotency_keys: 0,
+        dead_letters: 0,
     };
     assert_eq!(store.prune(100).await.unwrap(), pruned);
     let pruned = Pruned {
         sessions: 1,
         links: 1,
         idempotency_keys: 1,
+        dead_letters: 0,
     };
     assert_eq!(store.prune(101).await.unwrap(), pruned);
     assert!(store.health().await.unwrap().is_writable);

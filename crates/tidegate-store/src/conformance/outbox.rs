@@ -143,8 +143,12 @@ pub async fn dead_letters_are_kept_and_redelivered(store: &dyn Store) {
             .unwrap(),
         []
     );
+    assert_eq!(store.prune(100).await.unwrap().dead_letters, 0);
     store.outbox_redeliver(first, 300).await.unwrap();
     let twice = store.outbox_redeliver(first, 300).await.unwrap_err();
     assert!(matches!(twice, StoreError::NotFound { .. }));
     assert_eq!(told(&take(store, 300).await), [("hook", 1)]);
+    store.outbox_dead(first, "gone").await.unwrap();
+    assert_eq!(store.prune(101).await.unwrap().dead_letters, 1);
+    assert_eq!(store.outbox_dead_list(&default, 0, 10).await.unwrap(), []);
 }

@@ -141,6 +141,7 @@ impl Store for MemoryStore {
                     state.sessions.len(),
                     state.links.len(),
                     state.remembered.len(),
+                    state.outbox.len(),
                 ]
             };
             let before = sizes(state);
@@ -151,12 +152,16 @@ impl Store for MemoryStore {
             state
                 .remembered
                 .retain(|_, remembered| remembered.at_us >= before_us);
+            state
+                .outbox
+                .retain(|_, waiting| !waiting.is_dead || waiting.row.created_at >= before_us);
             let after = sizes(state);
             let gone = |n: usize| u64::try_from(before[n] - after[n]).unwrap_or(u64::MAX);
             Ok(Pruned {
                 sessions: gone(0),
                 links: gone(1),
                 idempotency_keys: gone(2),
+                dead_letters: gone(3),
             })
         })
     }

@@ -37,13 +37,24 @@ const _: () = assert!(
     "SCHEMA_VERSION is the number of migrations"
 );
 
-/// Looks at a file without changing it; `None` if there is nothing in it yet.
-pub(super) async fn inspect(path: &Path) -> StoreResult<Option<i64>> {
+/// How a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Undoing first what a killed process left half done; what is committed stays as it is.
+    Recovering,
+    /// Not writing at all, as for a backup on a read-only medium.
+    Only,
+}
+
+/// Looks at a file without changing what it says; `None` if there is nothing in it yet.
+pub(super) async fn inspect(path: &Path, look: Look) -> StoreResult<Option<i64>> {
     let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     if is_empty {
         return Ok(None);
     }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(look == Look::Only);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let found = inspect_connection(&mut connection).await;
     connection.close().await?;

@@ -44,6 +44,7 @@ use sqlx::{
     },
 };
 
+use migrate::Look;
 pub use migrate::SCHEMA_VERSION;
 pub use restore::{RestoreReport, restore};
 pub use verify::verify_file;
@@ -137,7 +138,12 @@ impl SqliteStore {
         } else {
             Some(lock(&options.path)?)
         };
-        let found = migrate::inspect(&options.path).await?;
+        let look = if options.read_only {
+            Look::Only
+        } else {
+            Look::Recovering
+        };
+        let found = migrate::inspect(&options.path, look).await?;
         if options.read_only {
             refuse_unready(found)?;
         } else {

@@ -22,7 +22,7 @@ fn message(row: &SqliteRow) -> StoreResult<OutboxRow> {
     let attempts = u32::try_from(row.number("attempts")?).unwrap_or(u32::MAX);
     Ok(OutboxRow {
         id,
-        project: ProjectKey::parse(&row.text("project")?)?,
+        project: row.project("project")?,
         topic: row.text("topic")?,
         payload,
         created_at: row.time("created_at")?,

@@ -12,7 +12,8 @@ use std::path::Path;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
-    SqliteOptions, audit, backup, fault, io_fault, lock, migrate, row::signed, sql, verify,
+    SqliteOptions, audit, backup, fault, io_fault, lock, migrate, migrate::Look, row::signed, sql,
+    verify,
 };
 use crate::{
     access::By,
@@ -34,7 +35,7 @@ pub struct RestoreReport {
 pub async fn restore(from: &Path, to: &Path, by: By) -> StoreResult<RestoreReport> {
     by.validate()?;
     let _lock = lock(to)?;
-    let Some(version) = migrate::inspect(from).await? else {
+    let Some(version) = migrate::inspect(from, Look::Only).await? else {
         return Err(StoreError::not_found("the backup"));
     };
     check(from).await?;
@@ -79,7 +80,7 @@ async fn check(path: &Path) -> StoreResult<()> {
 /// Epoch of the store to be replaced; 0 if there is none or it can no longer be read, which is
 /// a good reason to restore.
 async fn epoch_of(path: &Path) -> StoreResult<u64> {
-    match migrate::inspect(path).await {
+    match migrate::inspect(path, Look::Recovering).await {
         Ok(Some(_)) => {}
         Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(0),
         Err(other) => return Err(other),
