@@ -79,6 +79,22 @@ async fn an_export_verifies_and_no_altered_byte_does() {
     }
 }
 
+/// The form is frozen: this export was written by the first version that had one.
+#[test]
+fn the_first_export_still_verifies() {
+    let text = include_bytes!("../../../../spec/audit/export-v1.ndjson");
+    let key = include_str!("../../../../spec/audit/export-v1.public-key");
+    let key = PublicKey::parse(key.trim_end()).unwrap();
+    let report = read_export(Cursor::new(text), &[key], vec![]).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    let told = (
+        report.entries,
+        report.checkpoints_confirmed,
+        report.notes_erased,
+    );
+    assert_eq!(told, (6, 2, 1));
+}
+
 #[tokio::test]
 async fn removing_reordering_and_repeating_are_seen() {
     let export = Export::new().await;
