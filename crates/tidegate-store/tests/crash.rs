@@ -10,7 +10,6 @@
 #![expect(clippy::unwrap_used, reason = "these are tests; a failure is a panic")]
 
 #[path = "store/support.rs"]
-#[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::{
@@ -24,9 +23,9 @@ use std::{
 use serde_json::json;
 use support::{Place, change, flag, project};
 use tidegate_store::{
-    Actor, AuditStore as _, Expected, ObjectKind, ObjectStore as _, SqliteOptions, SqliteStore,
-    StopFile, StopId, StopKind, StopRecord, StopServe, Store as _, StoreError, StreamStore as _,
-    Write,
+    Actor, AuditQuery, AuditStore as _, Expected, ObjectChange, ObjectKind, ObjectStore as _,
+    SqliteOptions, SqliteStore, StopFile, StopId, StopKind, StopRecord, StopServe, Store as _,
+    StoreError, StreamStore as _, Write,
     audit::{Checkpoint, CheckpointSigner},
     sqlite::verify_file,
 };
@@ -34,7 +33,19 @@ use tidegate_store::{
 const WRITERS: usize = 100;
 const KILLS: usize = 50;
 
-const TESTS: [(&str, fn()); 3] = [
+const TESTS: [(&str, fn()); 6] = [
+    (
+        "a_stop_is_applied_once_wherever_the_process_dies",
+        a_stop_is_applied_once_wherever_the_process_dies,
+    ),
+    (
+        "a_restore_keeps_what_the_killed_store_had_acknowledged",
+        a_restore_keeps_what_the_killed_store_had_acknowledged,
+    ),
+    (
+        "with_no_descriptor_left_stops_and_flags_are_still_written",
+        with_no_descriptor_left_stops_and_flags_are_still_written,
+    ),
     (
         "a_kill_during_the_first_start_leaves_a_file_that_opens",
         a_kill_during_the_first_start_leaves_a_file_that_opens,
@@ -53,6 +64,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("write-until-killed") => block_on(write_until_killed(arguments[1].as_ref())),
+        Some("stop") => block_on(stop_and_wait(arguments[1].as_ref(), &arguments[2])),
+        Some("write-without-descriptors") => {
+            block_on(write_without_descriptors(arguments[1].as_ref()));
+        }
         Some("start") => {
             block_on(SqliteStore::open(SqliteOptions::new(&arguments[1]))).unwrap();
         }
@@ -335,5 +350,150 @@ fn a_failing_disk_ends_writing_and_not_reading() {
             assert!(store.kv_get(&format!("k{n}")).await.unwrap().is_some());
         }
         store.kv_put("after the restart", &[]).await.unwrap();
+    });
+}
+
+/// The change that a stop becomes.
+fn change_of(stop: &StopRecord) -> ObjectChange {
+    let mut kill = change(
+        stop.flag().as_str(),
+        Expected::Any,
+        Write::Put(json!("off")),
+    );
+    kill.action = Some("flag.kill".to_owned());
+    kill.with_reason(stop.reason())
+        .with_idempotency_key(stop.idempotency_key())
+}
+
+/// Stops a flag as the server does, and dies at `point`.
+async fn stop_and_wait(path: &Path, point: &str) {
+    let store = SqliteStore::open(SqliteOptions::new(path)).await.unwrap();
+    let (stops, _) = StopFile::open(path.with_extension("stops")).unwrap();
+    let reach = async |reached: &str| {
+        if reached == point {
+            say("there");
+            std::future::pending::<()>().await;
+        }
+    };
+    stops.append(&stop()).unwrap();
+    reach("appended").await;
+    store.object_commit(change_of(&stop())).await.unwrap();
+    reach("committed").await;
+    stops.applied(&stop().id()).unwrap();
+    reach("applied").await;
+}
+
+/// What a start does with pending stops, twice, since it may die as well.
+async fn replay(place: &Place) {
+    for _ in 0..2 {
+        let store = place.store().await;
+        let (stops, pending) = StopFile::open(place.db().with_extension("stops")).unwrap();
+        for stop in pending {
+            store.object_commit(change_of(&stop)).await.unwrap();
+        }
+        drop(stops);
+    }
+    let (stops, pending) = StopFile::open(place.db().with_extension("stops")).unwrap();
+    for stop in pending {
+        stops.applied(&stop.id()).unwrap();
+    }
+    assert_eq!(stops.pending(), []);
+}
+
+fn a_stop_is_applied_once_wherever_the_process_dies() {
+    for point in ["appended", "committed", "applied"] {
+        let place = Place::new();
+        block_on(async {
+            let store = place.store().await;
+            support::create(&store, "checkout", json!("on"))
+                .await
+                .unwrap();
+        });
+        let mut child = writer("stop", &place.db()).arg(point).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "there");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        block_on(async {
+            replay(&place).await;
+            let store = place.store().await;
+            assert_eq!(
+                support::spec_of(&store, "checkout").await,
+                Some(json!("off"))
+            );
+            let query = AuditQuery {
+                limit: 100,
+                ..AuditQuery::default()
+            };
+            let entries = store.audit_list(&query).await.unwrap();
+            let kills = entries
+                .iter()
+                .filter(|entry| entry.action == "flag.kill")
+                .count();
+            assert_eq!(kills, 1, "killed when {point}");
+        });
+    }
+}
+
+fn a_restore_keeps_what_the_killed_store_had_acknowledged() {
+    let place = Place::new();
+    let backup = place.path("backup.db");
+    block_on(async { place.store().await.backup_to(&backup).await.unwrap() });
+    let mut acknowledged = Acknowledged::default();
+    let mut child = writer("write-until-killed", &place.db()).spawn().unwrap();
+    acknowledged.kill_after(&mut child, 150);
+    block_on(async {
+        tidegate_store::sqlite::restore(&backup, &place.db(), support::by(1))
+            .await
+            .unwrap();
+        let restored = place.store().await;
+        assert_eq!(support::spec_of(&restored, &key(0)).await, None);
+        let replaced = SqliteOptions::new(place.path("tidegate.db.before-restore"));
+        let replaced = place.store_with(replaced).await;
+        for (&writer, &revision) in &acknowledged.revisions {
+            let found = support::spec_of(&replaced, &key(writer)).await.unwrap();
+            assert!(found.as_u64().unwrap() >= revision);
+        }
+    });
+}
+
+/// Opens files until there are no descriptors left, then stops and writes.
+async fn write_without_descriptors(path: &Path) {
+    let store = SqliteStore::open(SqliteOptions::new(path)).await.unwrap();
+    let (stops, _) = StopFile::open(path.with_extension("stops")).unwrap();
+    support::create(&store, "a", json!(1)).await.unwrap();
+    assert_eq!(support::spec_of(&store, "a").await, Some(json!(1)));
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+        assert!(taken.len() < 100, "descriptors are not limited");
+    }
+    stops.append(&stop()).unwrap();
+    support::create(&store, "b", json!(1)).await.unwrap();
+    assert_eq!(support::spec_of(&store, "b").await, Some(json!(1)));
+}
+
+fn with_no_descriptor_left_stops_and_flags_are_still_written() {
+    let place = Place::new();
+    block_on(async { place.store().await.close().await });
+    let limited = "ulimit -n 64; exec \"$0\" write-without-descriptors \"$1\"";
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().unwrap())
+        .arg(place.db())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let (_stops, pending) = StopFile::open(place.db().with_extension("stops")).unwrap();
+    assert_eq!(pending, [stop()]);
+    block_on(async {
+        assert_eq!(
+            support::spec_of(&place.store().await, "b").await,
+            Some(json!(1))
+        );
     });
 }

@@ -23,6 +23,7 @@ pub(super) async fn copy_to(connection: &mut SqliteConnection, to: &Path) -> Sto
     if partial.exists() {
         std::fs::remove_file(&partial).map_err(|error| io_fault(&error))?;
     }
+    durable::create_private(&partial).map_err(|error| io_fault(&error))?;
     sqlx::query("VACUUM INTO $1")
         .bind(name)
         .execute(connection)

@@ -5,7 +5,8 @@
 //! - **One writer**: writes wait in a queue of this process for one connection, never for
 //!   SQLite's lock, so their order is fair and their wait is bounded by
 //!   [`SqliteOptions::write_wait`]; past it they are `Unavailable`.
-//!   A file lock keeps a second process out.
+//!   A file lock keeps a second process out; for SQLite's own lock, which only a foreign tool
+//!   can hold then, a write waits as long once more.
 //! - **Readers** have connections of their own and see the last commit; they go on while a
 //!   write waits or fails.
 //! - **A disk that fails under a commit** ends writing until the next start: after a failed sync
@@ -107,7 +108,6 @@ impl SqliteOptions {
             return options.read_only(true);
         }
         let options = options
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", LOG_KEEP_BYTES.to_string());
@@ -147,6 +147,7 @@ impl SqliteStore {
         if options.read_only {
             refuse_unready(found)?;
         } else {
+            durable::create_private(&options.path).map_err(|error| io_fault(&error))?;
             let mut connection = SqliteConnection::connect_with(&options.connect()).await?;
             migrate::migrate(&mut connection, &options.path, found).await?;
             connection.close().await?;

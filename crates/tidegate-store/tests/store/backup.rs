@@ -1,11 +1,12 @@
 //! Backup and restore: a copy of one moment, and a newer epoch after it.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::support::{Place, by, change, create, project, spec_of};
 use serde_json::json;
 use tidegate_store::{
-    AuditQuery, AuditStore as _, By, Expected, ObjectStore as _, Store as _, StoreError, Write,
+    AuditQuery, AuditStore as _, By, Expected, ObjectStore as _, StopFile, Store as _, StoreError,
+    Write,
     audit::{CheckpointSigner, Finding},
     sqlite::{restore, verify_file},
 };
@@ -69,6 +70,32 @@ async fn a_restored_state_is_newer_for_every_client_and_says_so_in_the_audit() {
         (1, 1)
     );
     assert!(place.path("tidegate.db.before-restore").exists());
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_what_is_stored() {
+    let place = Place::new();
+    let store = place.store().await;
+    let backup = place.path("backup.db");
+    store.backup_to(&backup).await.unwrap();
+    drop(StopFile::open(place.path("stops")).unwrap());
+    for name in [
+        "tidegate.db",
+        "tidegate.db-wal",
+        "tidegate.db-shm",
+        "backup.db",
+        "stops",
+    ] {
+        let mode = fs::metadata(place.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    store.close().await;
+    drop(store);
+    restore(&backup, &place.db(), by(1)).await.unwrap();
+    assert_eq!(
+        fs::metadata(place.db()).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[tokio::test]

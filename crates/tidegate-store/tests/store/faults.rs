@@ -1,7 +1,7 @@
 //! Full, locked, read-only, newer, foreign and damaged files: an error that says what to do,
 //! never a panic, and reads go on.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use super::support::{Place, change, create, project, spec_of};
 use serde_json::json;
@@ -123,6 +123,44 @@ async fn a_write_given_up_half_way_is_undone_and_the_next_one_works() {
         .await
         .unwrap();
     assert!(report.is_ok(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_taken_among_writes_is_one_version() {
+    const FLAGS: u64 = 20;
+    let place = Place::new();
+    let store = Arc::new(place.store().await);
+    let batch = |n: u64, expected| {
+        let put = |flag| change(&format!("f{flag}"), expected, Write::Put(json!(n)));
+        (0..FLAGS).map(put).collect::<Vec<_>>()
+    };
+    store
+        .objects_commit(batch(0, Expected::Absent))
+        .await
+        .unwrap();
+    let writer = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for n in 1..40 {
+                store.objects_commit(batch(n, Expected::Any)).await.unwrap();
+            }
+        })
+    };
+    let mut seen = BTreeSet::new();
+    while !writer.is_finished() {
+        let snapshot = store.config_snapshot(&project()).await.unwrap();
+        let values: BTreeSet<_> = snapshot
+            .flags
+            .iter()
+            .map(|flag| flag.spec.as_u64().unwrap())
+            .collect();
+        assert_eq!(values.len(), 1, "a snapshot mixes versions: {values:?}");
+        let n = values.first().unwrap();
+        assert_eq!(snapshot.config_version, (n + 1) * FLAGS);
+        seen.insert(*n);
+    }
+    writer.await.unwrap();
+    assert!(seen.len() > 1, "no snapshot fell among the writes");
 }
 
 #[tokio::test]
