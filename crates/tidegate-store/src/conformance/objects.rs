@@ -7,7 +7,8 @@ use crate::{
     error::StoreError,
     key::ObjectKey,
     object::{
-        ConfigVersion, Expected, ObjectChange, ObjectKind, SPEC_BYTES_MAX, SPEC_DEPTH_MAX, Write,
+        ConfigVersion, Expected, FIELD_CHANGES_BYTES_MAX, FIELD_CHANGES_MAX, FieldChange,
+        ObjectChange, ObjectKind, SPEC_BYTES_MAX, SPEC_DEPTH_MAX, Write,
     },
     project::ProjectPut,
     store::Store,
@@ -385,6 +386,13 @@ pub async fn what_cannot_be_stored_is_refused(store: &dyn Store) {
     let nested = |depth| (1..depth).fold(json!(1), |inner, _| json!([inner]));
     let put = |spec| change("a", Expected::Absent, Write::Put(spec));
     let whole = put(json!(1));
+    let difference = |after| FieldChange {
+        pointer: String::new(),
+        before: None,
+        after,
+    };
+    let many = vec![difference(None); FIELD_CHANGES_MAX + 1];
+    let large = difference(Some(json!("x".repeat(FIELD_CHANGES_BYTES_MAX))));
     let refusals = [
         (put(nested(SPEC_DEPTH_MAX + 1)), "spec"),
         (put(json!("x".repeat(SPEC_BYTES_MAX))), "spec"),
@@ -392,6 +400,20 @@ pub async fn what_cannot_be_stored_is_refused(store: &dyn Store) {
         (
             change("a", Expected::Absent, Write::Revive(json!(1))),
             "expected",
+        ),
+        (
+            ObjectChange {
+                changes: many,
+                ..whole.clone()
+            },
+            "changes",
+        ),
+        (
+            ObjectChange {
+                changes: vec![large],
+                ..whole.clone()
+            },
+            "changes",
         ),
         (whole.clone().with_reason(""), "reason"),
         (whole.clone().with_reason("x".repeat(5000)), "reason"),

@@ -1,14 +1,23 @@
 //! Full, locked, read-only, newer, foreign and damaged files: an error that says what to do,
 //! never a panic, and reads go on.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use super::support::{Place, change, create, project, spec_of};
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tidegate_store::{
-    Expected, ObjectStore as _, SqliteOptions, SqliteStore, Store as _, StoreError,
-    StreamStore as _, Write,
+    Expected, ObjectChange, ObjectStore as _, OutboxMessage, OutboxStore as _, SqliteOptions,
+    SqliteStore, Store as _, StoreError, StreamStore as _, Write,
 };
 
 async fn raw(path: &Path) -> SqliteConnection {
@@ -86,7 +95,7 @@ async fn a_lock_held_too_long_makes_writes_unavailable_and_reads_go_on() {
     let place = Place::new();
     let store = place
         .store_with(SqliteOptions {
-            write_wait: Duration::from_millis(50),
+            write_wait: Duration::from_millis(200),
             ..SqliteOptions::new(place.db())
         })
         .await;
@@ -138,16 +147,17 @@ async fn a_snapshot_taken_among_writes_is_one_version() {
         .objects_commit(batch(0, Expected::Absent))
         .await
         .unwrap();
+    let is_enough = Arc::new(AtomicBool::new(false));
     let writer = {
-        let store = Arc::clone(&store);
+        let (store, is_enough) = (Arc::clone(&store), Arc::clone(&is_enough));
         tokio::spawn(async move {
-            for n in 1..40 {
+            for n in (1..).take_while(|_| !is_enough.load(Ordering::Relaxed)) {
                 store.objects_commit(batch(n, Expected::Any)).await.unwrap();
             }
         })
     };
     let mut seen = BTreeSet::new();
-    while !writer.is_finished() {
+    while seen.len() < 10 {
         let snapshot = store.config_snapshot(&project()).await.unwrap();
         let values: BTreeSet<_> = snapshot
             .flags
@@ -155,12 +165,12 @@ async fn a_snapshot_taken_among_writes_is_one_version() {
             .map(|flag| flag.spec.as_u64().unwrap())
             .collect();
         assert_eq!(values.len(), 1, "a snapshot mixes versions: {values:?}");
-        let n = values.first().unwrap();
+        let n = *values.first().unwrap();
         assert_eq!(snapshot.config_version, (n + 1) * FLAGS);
-        seen.insert(*n);
+        seen.insert(n);
     }
+    is_enough.store(true, Ordering::Relaxed);
     writer.await.unwrap();
-    assert!(seen.len() > 1, "no snapshot fell among the writes");
 }
 
 #[tokio::test]
@@ -304,6 +314,46 @@ async fn a_damaged_flag_is_set_aside_and_harms_no_other() {
     assert_eq!(
         store.config_snapshot(&project()).await.unwrap().quarantined,
         []
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_message_becomes_a_dead_letter_and_blocks_nothing() {
+    let place = Place::new();
+    let store = place.store().await;
+    for says in ["first message", "second message"] {
+        let message = OutboxMessage {
+            topic: "hook".to_owned(),
+            payload: json!(says),
+        };
+        let put = change(
+            &says.replace(' ', "-"),
+            Expected::Absent,
+            Write::Put(json!(1)),
+        );
+        store
+            .object_commit(ObjectChange {
+                outbox: vec![message],
+                ..put
+            })
+            .await
+            .unwrap();
+    }
+    store.close().await;
+    drop(store);
+    alter(&place.db(), "\"first message\"", "\"first message!");
+    let store = place.store().await;
+    assert_eq!(store.outbox_take(10, 100, 200).await.unwrap(), []);
+    let taken = store.outbox_take(10, 100, 200).await.unwrap();
+    assert_eq!(taken[0].payload, json!("second message"));
+    let dead = store.outbox_dead_list(&project(), 0, 10).await.unwrap();
+    assert_eq!((dead.len(), &dead[0].payload), (1, &json!(null)));
+    assert!(
+        dead[0]
+            .last_error
+            .as_ref()
+            .unwrap()
+            .contains("cannot be read")
     );
 }
 
