@@ -21,6 +21,8 @@
 //! | damaged | the same record, valid | healed |
 //! | damaged | damaged | lost: told by [`StopFile::damage`], to be shown loudly |
 //!
+//! Calls block for as long as the disk takes; asynchronous callers use a blocking thread.
+//!
 //! A record that was never acknowledged and is whole is honoured: stopping too much is the
 //! safe side.
 
