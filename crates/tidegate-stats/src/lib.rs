@@ -1,1 +1,3 @@
 //! What the numbers say: estimates, intervals, tests, planning.
+
+pub mod special;

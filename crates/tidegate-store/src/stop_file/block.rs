@@ -88,6 +88,7 @@ impl Block {
         let (serve, variant) = match &record.serve {
             StopServe::Off => (0, ""),
             StopServe::Variant(variant) => (1, variant.as_str()),
+            StopServe::RuleAtZero(rule) => (2, rule.as_str()),
         };
         let mut body = MAGIC.to_vec();
         body.extend([self.state_byte(), kind_byte(record.kind), serve]);
@@ -201,6 +202,7 @@ fn decode(body: &[u8]) -> Option<Block> {
     let serve = match serve {
         0 => StopServe::Off,
         1 => StopServe::Variant(variant.to_owned()),
+        2 => StopServe::RuleAtZero(variant.to_owned()),
         _ => return None,
     };
     let state = match state {

@@ -32,6 +32,8 @@ pub enum StopServe {
     Off,
     /// This variant.
     Variant(String),
+    /// Whatever the flag's rules give once its rollout rule of this id has share zero.
+    RuleAtZero(String),
 }
 
 /// Identity of a stop.
@@ -95,7 +97,7 @@ impl StopRecord {
         (actor, at_us): (Actor, i64),
     ) -> Result<Self, StopRecordError> {
         fits("actor.id", &actor.id, ACTOR_ID_MAX)?;
-        if let StopServe::Variant(variant) = &serve {
+        if let StopServe::Variant(variant) | StopServe::RuleAtZero(variant) = &serve {
             fits("variant", variant, VARIANT_MAX)?;
         }
         let kept = &reason[..reason.floor_char_boundary(STOP_REASON_MAX)];
