@@ -86,7 +86,10 @@ fn run_tests(arguments: &[String]) {
         let is_wanted = named.is_none_or(|wanted| name.contains(wanted.as_str()));
         match (is_wanted && !ignored_only, has("--list")) {
             (true, true) => say(&format!("{name}: test")),
-            (true, false) => test(),
+            (true, false) => {
+                test();
+                say(&format!("test {name} ... ok"));
+            }
             (false, _) => {}
         }
     }
