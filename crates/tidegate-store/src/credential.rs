@@ -192,31 +192,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn parsing_arbitrary_text_never_panics_and_keeps_what_it_accepts() {
-        bolero_like(|text| {
-            if let Ok(presented) = PresentedCredential::parse(text) {
-                let (word, selector) = (&presented.word, &presented.selector);
-                let again = format!("tg_{word}_{selector}_{}", presented.verifier.expose());
-                assert_eq!(again, text);
-            }
-        });
+    /// What is accepted is exactly what would be written again.
+    fn keeps_what_it_accepts(text: &str) {
+        if let Ok(presented) = PresentedCredential::parse(text) {
+            let PresentedCredential {
+                word,
+                selector,
+                verifier,
+            } = presented;
+            assert_eq!(format!("tg_{word}_{selector}_{}", verifier.expose()), text);
+        }
     }
 
-    fn bolero_like(check: impl Fn(&str)) {
-        use proptest::{prelude::*, test_runner::TestRunner};
-        let texts = "(tg_)?[a-z]{0,17}_?[0-9A-Za-z]{15,17}_[0-9A-Za-z_é]{42,44}";
-        TestRunner::default()
-            .run(&texts, |text| {
-                check(&text);
-                Ok(())
-            })
-            .unwrap();
-        TestRunner::default()
-            .run(&any::<String>(), |text| {
-                check(&text);
-                Ok(())
-            })
-            .unwrap();
+    #[test]
+    fn arbitrary_text_is_parsed_without_panic() {
+        bolero::check!()
+            .with_type::<String>()
+            .for_each(|text| keeps_what_it_accepts(text));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nearly_right_text_is_parsed_without_panic(
+            text in "(tg_)?[a-z]{0,17}_?[0-9A-Za-z]{15,17}_[0-9A-Za-z_é]{42,44}",
+        ) {
+            keeps_what_it_accepts(&text);
+        }
     }
 }

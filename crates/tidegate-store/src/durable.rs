@@ -4,8 +4,9 @@
 //! not synced too.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -49,4 +50,18 @@ pub(crate) fn lock_beside(path: &Path) -> io::Result<File> {
         )),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Makes an empty file that only its owner may read, unless there is a file already.
+///
+/// What is stored names people and holds hashes of their passwords; SQLite gives the files it
+/// makes beside a database the mode of the database.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }

@@ -19,12 +19,16 @@
 pub mod access;
 pub mod actor;
 pub mod audit;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod credential;
 mod decide;
 pub mod digest;
 mod durable;
 pub mod error;
 pub mod key;
+#[cfg(feature = "conformance")]
+pub mod memory;
 pub mod object;
 pub mod outbox;
 pub mod project;

@@ -40,6 +40,8 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 200;
 pub const CHANGES_PER_COMMIT_MAX: usize = 10_000;
 /// Most entries in the difference kept with an audit entry; the server summarises beyond.
 pub const FIELD_CHANGES_MAX: usize = 1000;
+/// Largest difference kept with an audit entry, in bytes of its JSON text.
+pub const FIELD_CHANGES_BYTES_MAX: usize = 1024 * 1024;
 
 macro_rules! text_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident => $text:literal),+ $(,)? }) => {
@@ -260,7 +262,7 @@ impl ObjectChange {
     /// Checks everything that does not depend on stored state.
     pub(crate) fn validate(&self) -> StoreResult<()> {
         if let Write::Put(spec) | Write::Revive(spec) = &self.write {
-            validate_json("spec", spec)?;
+            validate_json("spec", spec, SPEC_BYTES_MAX)?;
         }
         let absent_is_meant_for_put = matches!(self.write, Write::Put(_));
         if self.expected == Expected::Absent && !absent_is_meant_for_put {
@@ -277,15 +279,7 @@ impl ObjectChange {
             IDEMPOTENCY_KEY_MAX,
         )?;
         within("action", self.action.as_deref(), 100)?;
-        if self.changes.len() > FIELD_CHANGES_MAX {
-            return Err(StoreError::invalid(
-                "changes",
-                format!(
-                    "{} entries, {FIELD_CHANGES_MAX} allowed",
-                    self.changes.len()
-                ),
-            ));
-        }
+        validate_field_changes(&self.changes)?;
         self.outbox.iter().try_for_each(OutboxMessage::validate)
     }
 }
@@ -362,8 +356,30 @@ pub(crate) fn within(field: &'static str, text: Option<&str>, max: usize) -> Sto
     }
 }
 
+/// Refuses a difference that is too long to be kept.
+pub(crate) fn validate_field_changes(changes: &[FieldChange]) -> StoreResult<()> {
+    if changes.len() > FIELD_CHANGES_MAX {
+        return Err(StoreError::invalid(
+            "changes",
+            format!("{} entries, {FIELD_CHANGES_MAX} are allowed", changes.len()),
+        ));
+    }
+    let len = serde_json::to_string(changes).map_or(usize::MAX, |text| text.len());
+    if len > FIELD_CHANGES_BYTES_MAX {
+        return Err(StoreError::invalid(
+            "changes",
+            format!("{len} bytes as JSON, {FIELD_CHANGES_BYTES_MAX} are allowed"),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses JSON that is too large or too deep to be stored and read again.
-pub(crate) fn validate_json(field: &'static str, value: &Value) -> StoreResult<()> {
+pub(crate) fn validate_json(
+    field: &'static str,
+    value: &Value,
+    bytes_max: usize,
+) -> StoreResult<()> {
     if !is_shallower_than(value, SPEC_DEPTH_MAX) {
         return Err(StoreError::invalid(
             field,
@@ -371,10 +387,10 @@ pub(crate) fn validate_json(field: &'static str, value: &Value) -> StoreResult<(
         ));
     }
     let len = json_text(value).len();
-    if len > SPEC_BYTES_MAX {
+    if len > bytes_max {
         return Err(StoreError::invalid(
             field,
-            format!("it has {len} bytes as JSON, {SPEC_BYTES_MAX} are allowed"),
+            format!("it has {len} bytes as JSON, {bytes_max} are allowed"),
         ));
     }
     Ok(())

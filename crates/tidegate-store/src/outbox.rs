@@ -3,14 +3,15 @@
 //! Rows of one (project, topic) are taken in the order in which they were written: a message
 //! that waits for its next attempt holds back the later ones of its topic and of no other.
 //! A message that is given up goes to the dead letters and holds back nothing.
+//! A message that was damaged on disk goes there too, with a null payload.
 //! Delivery is at least once; [`OutboxRow::id`] lets the receiver discard repetitions.
 
 use serde_json::Value;
 
 use crate::{
-    error::{StoreError, StoreResult},
+    error::StoreResult,
     key::ProjectKey,
-    object::{json_text, within},
+    object::{validate_json, within},
 };
 
 /// Longest topic, in bytes.
@@ -33,14 +34,7 @@ pub struct OutboxMessage {
 impl OutboxMessage {
     pub(crate) fn validate(&self) -> StoreResult<()> {
         within("outbox.topic", Some(&self.topic), TOPIC_MAX)?;
-        let len = json_text(&self.payload).len();
-        if len > PAYLOAD_BYTES_MAX {
-            return Err(StoreError::invalid(
-                "outbox.payload",
-                format!("it has {len} bytes as JSON, {PAYLOAD_BYTES_MAX} are allowed"),
-            ));
-        }
-        Ok(())
+        validate_json("outbox.payload", &self.payload, PAYLOAD_BYTES_MAX)
     }
 }
 

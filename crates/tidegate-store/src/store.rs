@@ -195,6 +195,8 @@ pub struct Pruned {
     pub links: u64,
     /// Idempotency keys.
     pub idempotency_keys: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
 }
 
 /// Whether the storage works.
@@ -234,6 +236,7 @@ pub trait Store:
     async fn backup_to(&self, path: &Path) -> StoreResult<BackupReport>;
     /// Whether the storage works.
     async fn health(&self) -> StoreResult<Health>;
-    /// Removes what ended before `before_us`: sign-ins, links, idempotency keys.
+    /// Removes sign-ins and links that ended, and idempotency keys and dead letters that were
+    /// written, before `before_us`.
     async fn prune(&self, before_us: i64) -> StoreResult<Pruned>;
 }

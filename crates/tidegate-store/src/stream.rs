@@ -11,7 +11,7 @@ use crate::{
     digest::Digest,
     error::{StoreError, StoreResult},
     key::ProjectKey,
-    object::{validate_json, within},
+    object::{SPEC_BYTES_MAX, validate_json, within},
 };
 
 /// Longest stream name, in bytes.
@@ -52,7 +52,7 @@ impl StreamAppend {
             within("delivery.source", Some(&delivery.source), DELIVERY_ID_MAX)?;
             within("delivery.id", Some(&delivery.id), DELIVERY_ID_MAX)?;
         }
-        validate_json("payload", &self.payload)
+        validate_json("payload", &self.payload, SPEC_BYTES_MAX)
     }
 }
 

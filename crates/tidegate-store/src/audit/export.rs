@@ -99,24 +99,22 @@ pub fn read_export(
     keys: &[PublicKey],
     published: Vec<Checkpoint>,
 ) -> Result<VerifyReport, ExportError> {
-    let mut own = Vec::new();
-    let mut verifier = None;
-    let mut unreadable = Vec::new();
-    for_each_line(input, |number, line| match line {
-        Ok(ExportLine::Checkpoint(checkpoint)) if verifier.is_none() => own.push(checkpoint),
-        Ok(ExportLine::Checkpoint(_)) => {
-            unreadable.push((number, "a checkpoint stands after an entry".to_owned()));
+    let mut verifier = ChainVerifier::new(keys, published);
+    let mut entries_began = false;
+    for_each_line(input, |number, line| {
+        let place = || format!("line {number}");
+        match line {
+            Ok(ExportLine::Checkpoint(_)) if entries_began => {
+                verifier.unreadable(place(), "a checkpoint stands after an entry");
+            }
+            Ok(ExportLine::Checkpoint(checkpoint)) => verifier.checkpoint(keys, checkpoint),
+            Ok(ExportLine::Entry(entry)) => {
+                entries_began = true;
+                verifier.entry(&entry);
+            }
+            Err(reason) => verifier.unreadable(place(), reason),
         }
-        Ok(ExportLine::Entry(entry)) => verifier
-            .get_or_insert_with(|| ChainVerifier::new(keys, own.drain(..).chain(published.clone())))
-            .entry(&entry),
-        Err(reason) => unreadable.push((number, reason)),
     })?;
-    let mut verifier =
-        verifier.unwrap_or_else(|| ChainVerifier::new(keys, own.into_iter().chain(published)));
-    for (number, reason) in unreadable {
-        verifier.unreadable(format!("line {number}"), reason);
-    }
     Ok(verifier.finish())
 }
 

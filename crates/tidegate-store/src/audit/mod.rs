@@ -27,7 +27,7 @@ use crate::{
     digest::{Digest, Encoder},
     error::StoreResult,
     key::{OBJECT_KEY_MAX, ProjectKey},
-    object::{FieldChange, REASON_BYTES_MAX, within},
+    object::{FieldChange, REASON_BYTES_MAX, validate_field_changes, within},
 };
 
 /// What an audit entry is about.
@@ -98,7 +98,8 @@ impl AuditDraft {
             within("object.kind", Some(&object.kind), 100)?;
             within("object.key", Some(&object.key), OBJECT_KEY_MAX)?;
         }
-        within("reason", self.reason.as_deref(), REASON_BYTES_MAX)
+        within("reason", self.reason.as_deref(), REASON_BYTES_MAX)?;
+        validate_field_changes(&self.changes)
     }
 
     /// The entry that follows `head`, with `salt` for its note.

@@ -1,4 +1,5 @@
-//! Verification of a chain, entry by entry, in constant memory.
+//! Verification of a chain, entry by entry, in memory that grows with well-signed checkpoints
+//! only.
 //!
 //! Findings are all reported, up to [`FINDINGS_MAX`]; a finding is what an alteration must
 //! leave behind:
@@ -175,12 +176,14 @@ impl ChainVerifier {
             },
         };
         for checkpoint in checkpoints {
-            verifier.claim(keys, checkpoint);
+            verifier.checkpoint(keys, checkpoint);
         }
         verifier
     }
 
-    fn claim(&mut self, keys: &[PublicKey], checkpoint: Checkpoint) {
+    /// Holds the chain against one more checkpoint; it must come before the entry that it is
+    /// about.
+    pub fn checkpoint(&mut self, keys: &[PublicKey], checkpoint: Checkpoint) {
         if keys.iter().any(|key| checkpoint.is_signed_by(key)) {
             self.claims
                 .entry(checkpoint.sequence)

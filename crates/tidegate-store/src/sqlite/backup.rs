@@ -23,11 +23,17 @@ pub(super) async fn copy_to(connection: &mut SqliteConnection, to: &Path) -> Sto
     if partial.exists() {
         std::fs::remove_file(&partial).map_err(|error| io_fault(&error))?;
     }
+    durable::create_private(&partial).map_err(|error| io_fault(&error))?;
     sqlx::query("VACUUM INTO $1")
         .bind(name)
         .execute(connection)
         .await?;
-    durable::replace(&partial, to).map_err(|error| io_fault(&error))
+    let to = to.to_owned();
+    let placed = tokio::task::spawn_blocking(move || durable::replace(&partial, &to)).await;
+    placed
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|error| io_fault(&error))
 }
 
 /// Copies the database file `from` to `to` and reads the copy back.

@@ -37,13 +37,24 @@ const _: () = assert!(
     "SCHEMA_VERSION is the number of migrations"
 );
 
-/// Looks at a file without changing it; `None` if there is nothing in it yet.
-pub(super) async fn inspect(path: &Path) -> StoreResult<Option<i64>> {
+/// How a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Undoing first what a killed process left half done; what is committed stays as it is.
+    Recovering,
+    /// Not writing at all, as for a backup on a read-only medium.
+    Only,
+}
+
+/// Looks at a file without changing what it says; `None` if there is nothing in it yet.
+pub(super) async fn inspect(path: &Path, look: Look) -> StoreResult<Option<i64>> {
     let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     if is_empty {
         return Ok(None);
     }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(look == Look::Only);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let found = inspect_connection(&mut connection).await;
     connection.close().await?;
@@ -75,10 +86,20 @@ pub(super) async fn migrate(
     path: &Path,
     found: Option<i64>,
 ) -> StoreResult<()> {
-    if let Some(version) = found.filter(|&version| version < SCHEMA_VERSION) {
+    migrate_with(connection, path, found, MIGRATIONS).await
+}
+
+async fn migrate_with(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    found: Option<i64>,
+    migrations: &[Migration],
+) -> StoreResult<()> {
+    let is_older = |version: i64| usize::try_from(version).is_ok_and(|n| n < migrations.len());
+    if let Some(version) = found.filter(|&version| is_older(version)) {
         copy_aside(connection, path, version).await?;
     }
-    apply(connection, MIGRATIONS, found.unwrap_or(0)).await
+    apply(connection, migrations, found.unwrap_or(0)).await
 }
 
 /// Applies the migrations after version `from`, each in its own transaction.
@@ -126,4 +147,82 @@ pub(super) async fn pragma(
 ) -> StoreResult<i64> {
     let row: SqliteRow = sqlx::query(statement).fetch_one(connection).await?;
     Ok(row.try_get(0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn connect(path: &Path) -> SqliteConnection {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true);
+        SqliteConnection::connect_with(&options).await.unwrap()
+    }
+
+    const FIRST: Migration = "CREATE TABLE a (n INTEGER) STRICT; INSERT INTO a VALUES (7)";
+    const SECOND: Migration = "ALTER TABLE a ADD COLUMN m INTEGER";
+    const BROKEN: Migration = "DELETE FROM a; CREATE TABLE b (n INTEGER); SELECT nothing";
+
+    #[tokio::test]
+    async fn an_older_file_is_copied_aside_before_it_is_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let mut connection = connect(&path).await;
+        migrate_with(&mut connection, &path, None, &[FIRST])
+            .await
+            .unwrap();
+        let aside = durable::with_suffix(&path, ".before-v2");
+        assert!(!aside.exists());
+        migrate_with(&mut connection, &path, Some(1), &[FIRST, SECOND])
+            .await
+            .unwrap();
+        assert_eq!(
+            pragma(&mut connection, "PRAGMA user_version")
+                .await
+                .unwrap(),
+            2
+        );
+        assert_eq!(
+            pragma(&mut connection, "SELECT SUM(n) FROM a")
+                .await
+                .unwrap(),
+            7
+        );
+        let mut aside = connect(&aside).await;
+        assert_eq!(pragma(&mut aside, "PRAGMA user_version").await.unwrap(), 1);
+        assert_eq!(
+            pragma(&mut aside, "PRAGMA application_id").await.unwrap(),
+            APPLICATION_ID
+        );
+        assert_eq!(pragma(&mut aside, "SELECT SUM(n) FROM a").await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_failing_migration_leaves_the_version_before_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let mut connection = connect(&path).await;
+        migrate_with(&mut connection, &path, None, &[FIRST, BROKEN])
+            .await
+            .unwrap_err();
+        connection.close().await.unwrap();
+        let mut connection = connect(&path).await;
+        assert_eq!(
+            pragma(&mut connection, "PRAGMA user_version")
+                .await
+                .unwrap(),
+            1
+        );
+        assert_eq!(
+            pragma(&mut connection, "SELECT SUM(n) FROM a")
+                .await
+                .unwrap(),
+            7
+        );
+        let tables = pragma(&mut connection, "SELECT COUNT(*) FROM sqlite_schema")
+            .await
+            .unwrap();
+        assert_eq!(tables, 1);
+    }
 }

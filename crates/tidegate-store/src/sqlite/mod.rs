@@ -5,10 +5,11 @@
 //! - **One writer**: writes wait in a queue of this process for one connection, never for
 //!   SQLite's lock, so their order is fair and their wait is bounded by
 //!   [`SqliteOptions::write_wait`]; past it they are `Unavailable`.
-//!   A file lock keeps a second process out.
+//!   A file lock keeps a second process out; for SQLite's own lock, which only a foreign tool
+//!   can hold then, a write waits as long once more.
 //! - **Readers** have connections of their own and see the last commit; they go on while a
 //!   write waits or fails.
-//! - **A failing disk** ends writing until the program is started anew: after a failed sync
+//! - **A disk that fails under a commit** ends writing until the next start: after a failed sync
 //!   nobody knows what is on disk, and trying again would acknowledge what may be lost.
 //!   A full disk does not: its transaction is undone and the next one may fit.
 //!
@@ -44,6 +45,7 @@ use sqlx::{
     },
 };
 
+use migrate::Look;
 pub use migrate::SCHEMA_VERSION;
 pub use restore::{RestoreReport, restore};
 pub use verify::verify_file;
@@ -106,7 +108,6 @@ impl SqliteOptions {
             return options.read_only(true);
         }
         let options = options
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", LOG_KEEP_BYTES.to_string());
@@ -137,10 +138,16 @@ impl SqliteStore {
         } else {
             Some(lock(&options.path)?)
         };
-        let found = migrate::inspect(&options.path).await?;
+        let look = if options.read_only {
+            Look::Only
+        } else {
+            Look::Recovering
+        };
+        let found = migrate::inspect(&options.path, look).await?;
         if options.read_only {
             refuse_unready(found)?;
         } else {
+            durable::create_private(&options.path).map_err(|error| io_fault(&error))?;
             let mut connection = SqliteConnection::connect_with(&options.connect()).await?;
             migrate::migrate(&mut connection, &options.path, found).await?;
             connection.close().await?;

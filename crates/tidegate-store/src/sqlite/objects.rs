@@ -267,9 +267,10 @@ fn object(row: &SqliteRow) -> StoreResult<StoredObject> {
     let spec = serde_json::from_str(&text)
         .map_err(|error| StoreError::corrupt(place(), error.to_string()))?;
     Ok(StoredObject {
-        project: ProjectKey::parse(&row.text("project")?)?,
+        project: row.project("project")?,
         kind,
-        key: ObjectKey::parse(kind, &key)?,
+        key: ObjectKey::parse(kind, &key)
+            .map_err(|error| StoreError::corrupt(place(), error.to_string()))?,
         revision: row.number("revision")?,
         spec,
         created_at: row.time("created_at")?,

@@ -1,7 +1,8 @@
 //! The outbox in SQLite.
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
+use serde_json::Value;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     SqliteStore,
@@ -15,20 +16,64 @@ use crate::{
     store::{OutboxStore, PAGE_LIMIT_MAX},
 };
 
-fn message(row: &SqliteRow) -> StoreResult<OutboxRow> {
-    let id = row.number("id")?;
-    let payload = serde_json::from_str(&row.text("payload")?)
-        .map_err(|error| StoreError::corrupt(format!("outbox message {id}"), error.to_string()))?;
-    let attempts = u32::try_from(row.number("attempts")?).unwrap_or(u32::MAX);
-    Ok(OutboxRow {
-        id,
-        project: ProjectKey::parse(&row.text("project")?)?,
+/// A message, whose payload is an error if it is damaged.
+struct Decoded {
+    row: OutboxRow,
+    damage: Option<String>,
+}
+
+fn decoded(row: &SqliteRow) -> StoreResult<Decoded> {
+    let payload = row
+        .text("payload")
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    let (payload, damage) = match payload {
+        Ok(payload) => (payload, None),
+        Err(reason) => (
+            Value::Null,
+            Some(format!("the payload cannot be read: {reason}")),
+        ),
+    };
+    let row = OutboxRow {
+        id: row.number("id")?,
+        project: row.project("project")?,
         topic: row.text("topic")?,
         payload,
         created_at: row.time("created_at")?,
-        attempts,
+        attempts: u32::try_from(row.number("attempts")?).unwrap_or(u32::MAX),
         last_error: row.maybe_text("last_error")?,
-    })
+    };
+    Ok(Decoded { row, damage })
+}
+
+/// Takes what is due; a damaged message becomes a dead letter, or it would be taken and fail
+/// for ever with its whole topic behind it.
+async fn take_in_txn(
+    connection: &mut SqliteConnection,
+    limit: u32,
+    (now_us, lease_until): (i64, i64),
+) -> StoreResult<Vec<OutboxRow>> {
+    let rows = sqlx::query(sql!("outbox_take"))
+        .bind(limit.min(PAGE_LIMIT_MAX))
+        .bind(now_us)
+        .bind(lease_until)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let Decoded { row, damage } = decoded(row)?;
+        match damage {
+            None => taken.push(row),
+            Some(reason) => {
+                let bury = sqlx::query(sql!("outbox_bury")).bind(signed(row.id));
+                bury.bind(clipped(&reason))
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+    }
+    taken.sort_by_key(|message| message.id);
+    Ok(taken)
 }
 
 /// Cuts a message of another program to what is worth keeping.
@@ -52,16 +97,8 @@ impl OutboxStore for SqliteStore {
         lease_until: i64,
     ) -> StoreResult<Vec<OutboxRow>> {
         let mut txn = self.begin().await?;
-        let taken = sqlx::query(sql!("outbox_take"))
-            .bind(limit.min(PAGE_LIMIT_MAX))
-            .bind(now_us)
-            .bind(lease_until)
-            .fetch_all(&mut *txn)
-            .await;
-        let rows = self.finish(txn, taken.map_err(StoreError::from)).await?;
-        let mut messages = rows.iter().map(message).collect::<StoreResult<Vec<_>>>()?;
-        messages.sort_by_key(|message| message.id);
-        Ok(messages)
+        let taken = take_in_txn(&mut txn, limit, (now_us, lease_until)).await;
+        self.finish(txn, taken).await
     }
 
     async fn outbox_done(&self, id: u64) -> StoreResult<()> {
@@ -98,7 +135,7 @@ impl OutboxStore for SqliteStore {
             .bind(limit.min(PAGE_LIMIT_MAX))
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(message).collect()
+        rows.iter().map(|row| Ok(decoded(row)?.row)).collect()
     }
 
     async fn outbox_redeliver(&self, id: u64, now_us: i64) -> StoreResult<()> {

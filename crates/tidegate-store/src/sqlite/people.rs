@@ -12,7 +12,6 @@ use crate::{
     audit::{AuditDraft, AuditObject},
     credential::CredentialHash,
     error::{StoreError, StoreResult},
-    key::ProjectKey,
     secret::Secret,
     store::{PAGE_LIMIT_MAX, PeopleStore},
 };
@@ -35,7 +34,7 @@ async fn user(connection: &mut SqliteConnection, row: &SqliteRow) -> StoreResult
 }
 
 fn grant(row: &SqliteRow) -> StoreResult<RoleGrant> {
-    let project = || -> StoreResult<_> { Ok(ProjectKey::parse(&row.text("project")?)?) };
+    let project = || row.project("project");
     let scope = match row.text("scope")?.as_str() {
         "organisation" => Scope::Organisation,
         "project" => Scope::Project(project()?),

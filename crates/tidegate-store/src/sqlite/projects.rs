@@ -18,7 +18,7 @@ use crate::{
 /// A project from its row.
 pub(super) fn project(row: &SqliteRow) -> StoreResult<Project> {
     Ok(Project {
-        key: ProjectKey::parse(&row.text("key")?)?,
+        key: row.project("key")?,
         name: row.text("name")?,
         revision: row.number("revision")?,
         config_version: row.number("config_version")?,

@@ -12,7 +12,8 @@ use std::path::Path;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
-    SqliteOptions, audit, backup, fault, io_fault, lock, migrate, row::signed, sql, verify,
+    SqliteOptions, audit, backup, fault, io_fault, lock, migrate, migrate::Look, row::signed, sql,
+    verify,
 };
 use crate::{
     access::By,
@@ -34,7 +35,7 @@ pub struct RestoreReport {
 pub async fn restore(from: &Path, to: &Path, by: By) -> StoreResult<RestoreReport> {
     by.validate()?;
     let _lock = lock(to)?;
-    let Some(version) = migrate::inspect(from).await? else {
+    let Some(version) = migrate::inspect(from, Look::Only).await? else {
         return Err(StoreError::not_found("the backup"));
     };
     check(from).await?;
@@ -79,7 +80,7 @@ async fn check(path: &Path) -> StoreResult<()> {
 /// Epoch of the store to be replaced; 0 if there is none or it can no longer be read, which is
 /// a good reason to restore.
 async fn epoch_of(path: &Path) -> StoreResult<u64> {
-    match migrate::inspect(path).await {
+    match migrate::inspect(path, Look::Recovering).await {
         Ok(Some(_)) => {}
         Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(0),
         Err(other) => return Err(other),
@@ -122,21 +123,28 @@ async fn mark(
     Ok(RestoreReport { epoch, audit_head })
 }
 
-/// Moves the replaced store aside and the finished one to its place.
+/// Exchanges the files so that at every moment one of them has the store's name: a start in
+/// between must find a store, or it would make an empty one.
 ///
-/// The old log goes with the old file: beside the new file it would be replayed into it.
+/// Reading the old epoch has folded the old log into the old file.
+/// A log that is still there belongs to a file that cannot be read; it goes aside too, since
+/// beside the new file it would be replayed into it.
 fn take_place(finished: &Path, to: &Path) -> StoreResult<()> {
     let aside = durable::with_suffix(to, ".before-restore");
-    let moved = || -> std::io::Result<()> {
-        for suffix in ["-wal", "-shm", ""] {
-            let old = durable::with_suffix(to, suffix);
-            if old.exists() {
-                std::fs::rename(&old, durable::with_suffix(&aside, suffix))?;
+    remove_with_log(&aside)?;
+    let exchanged = || -> std::io::Result<()> {
+        if to.exists() {
+            std::fs::hard_link(to, &aside)?;
+        }
+        for suffix in ["-wal", "-shm"] {
+            let log = durable::with_suffix(to, suffix);
+            if log.exists() {
+                std::fs::rename(&log, durable::with_suffix(&aside, suffix))?;
             }
         }
         durable::replace(finished, to)
     };
-    moved().map_err(|error| io_fault(&error))
+    exchanged().map_err(|error| io_fault(&error))
 }
 
 fn remove_with_log(path: &Path) -> StoreResult<()> {

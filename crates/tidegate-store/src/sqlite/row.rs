@@ -7,6 +7,7 @@ use crate::{
     actor::Actor,
     digest::Digest,
     error::{StoreError, StoreResult},
+    key::ProjectKey,
 };
 
 /// Typed access to a column by name.
@@ -24,6 +25,12 @@ pub(super) trait Columns {
 
     fn digest(&self, column: &str) -> StoreResult<Digest> {
         self.fixed(column).map(Digest)
+    }
+
+    fn project(&self, column: &str) -> StoreResult<ProjectKey> {
+        let text = self.text(column)?;
+        ProjectKey::parse(&text)
+            .map_err(|error| StoreError::corrupt(format!("column {column}"), error.to_string()))
     }
 
     fn actor(&self, kind: &str, id: &str) -> StoreResult<Actor> {

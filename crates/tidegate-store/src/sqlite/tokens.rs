@@ -25,7 +25,7 @@ fn token(row: &SqliteRow) -> StoreResult<TokenRecord> {
     Ok(TokenRecord {
         selector: row.text("selector")?,
         kind: row.word("kind")?,
-        project: ProjectKey::parse(&row.text("project")?)?,
+        project: row.project("project")?,
         name: row.text("name")?,
         roles,
         hash: CredentialHash::from_bytes(row.fixed("hash")?),
@@ -92,7 +92,7 @@ async fn disable_in_txn(
             None => Err(StoreError::not_found(format!("token {selector}"))),
         };
     };
-    let project = ProjectKey::parse(&row.text("project")?)?;
+    let project = row.project("project")?;
     audit_token(connection, "token.disable", (&project, selector), by).await
 }
 

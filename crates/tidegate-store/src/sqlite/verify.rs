@@ -33,7 +33,7 @@ pub(super) async fn verify_chain_only(path: &Path) -> StoreResult<VerifyReport> 
 }
 
 async fn open(path: &Path) -> StoreResult<SqliteConnection> {
-    if migrate::inspect(path).await?.is_none() {
+    if migrate::inspect(path, migrate::Look::Only).await?.is_none() {
         return Err(StoreError::not_found("the store's file"));
     }
     let options = SqliteConnectOptions::new().filename(path).read_only(true);

@@ -13,11 +13,12 @@ use crate::{
 };
 
 async fn prune_in_txn(connection: &mut SqliteConnection, before_us: i64) -> StoreResult<Pruned> {
-    let mut removed = [0; 3];
+    let mut removed = [0; 4];
     let statements = [
         sql!("session_prune"),
         sql!("link_prune"),
         sql!("idempotency_prune"),
+        sql!("outbox_prune"),
     ];
     for (count, statement) in removed.iter_mut().zip(statements) {
         let done = sqlx::query(statement)
@@ -26,11 +27,12 @@ async fn prune_in_txn(connection: &mut SqliteConnection, before_us: i64) -> Stor
             .await?;
         *count = done.rows_affected();
     }
-    let [sessions, links, idempotency_keys] = removed;
+    let [sessions, links, idempotency_keys, dead_letters] = removed;
     Ok(Pruned {
         sessions,
         links,
         idempotency_keys,
+        dead_letters,
     })
 }
 

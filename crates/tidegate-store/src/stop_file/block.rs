@@ -2,9 +2,9 @@
 //!
 //! A copy is [`COPY_BYTES`] long: the magic `TGSTOP1\0`; state, kind, what is served and the
 //! actor's kind as one byte each; sequence and time as 8 bytes big-endian; the identity
-//! (16 bytes) and the reason's digest (32 bytes); project, flag, variant, actor and reason as
-//! a 2-byte big-endian length and that many bytes of UTF-8; zeros; and in the last 32 bytes the
-//! SHA-256 of all before it.
+//! (16 bytes) and the reason's digest (32 bytes); project, flag, variant or rule, actor and
+//! reason as a 2-byte big-endian length and that many bytes of UTF-8; zeros; and in the last 32
+//! bytes the SHA-256 of all before it.
 
 use std::io;
 

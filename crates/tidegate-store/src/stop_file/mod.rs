@@ -21,6 +21,8 @@
 //! | damaged | the same record, valid | healed |
 //! | damaged | damaged | lost: told by [`StopFile::damage`], to be shown loudly |
 //!
+//! Calls block for as long as the disk takes; asynchronous callers use a blocking thread.
+//!
 //! A record that was never acknowledged and is whole is honoured: stopping too much is the
 //! safe side.
 
@@ -285,7 +287,8 @@ fn write_block(file: &File, at: usize, block: &Block) -> io::Result<()> {
 /// Writes a file of the first size with `blocks` at its start, durably in the place of `path`.
 fn write_new(path: &Path, blocks: &[Block]) -> io::Result<()> {
     let fresh = durable::with_suffix(path, ".fresh");
-    let file = File::create(&fresh)?;
+    let file = durable::create_private(&fresh)?;
+    file.set_len(0)?;
     for at in 0..blocks.len().max(BLOCKS_AT_FIRST) {
         let bytes = blocks.get(at).map_or([0; BLOCK_BYTES], Block::to_bytes);
         file.write_all_at(&bytes, offset(at))?;

@@ -25,10 +25,10 @@ fn record(n: u8) -> StopRecord {
         ),
         (
             StopKind::Kill,
-            if n.is_multiple_of(2) {
-                StopServe::Off
-            } else {
-                StopServe::Variant("a".into())
+            match n % 3 {
+                0 => StopServe::Off,
+                1 => StopServe::Variant("a".into()),
+                _ => StopServe::RuleAtZero("rule-1".into()),
             },
         ),
         "error rate doubled",

@@ -1,0 +1,1 @@
+DELETE FROM outbox WHERE dead = 1 AND created_at < $1
