@@ -138,14 +138,7 @@ pub enum Parameters {
         /// Logarithm of the e-value.
         ln_e: f64,
     },
-    /// Of betting on bounded outcomes.
-    Betting {
-        /// Largest possible outcome.
-        upper_bound: f64,
-        /// Logarithm of the e-value.
-        ln_e: f64,
-    },
-    /// Of an exact or score test of two proportions.
+    /// Of a score test of two proportions.
     Proportions {
         /// Standardised difference under the restricted estimate, where the method has one.
         score: Option<f64>,

@@ -2,16 +2,21 @@
 
 pub mod arm;
 pub mod bayes;
+pub mod betting;
+mod bisection;
 pub mod comparison;
+pub mod count_eprocess;
 pub mod cuped;
 pub mod delta;
 pub mod effect;
 pub mod error;
+pub mod exact;
 pub mod exact_sum;
 pub mod fixed;
 pub mod moments;
 pub mod noninferiority;
 pub mod poststratify;
+pub mod proportions;
 pub mod quantile;
 pub mod ratio;
 pub mod sequential;

@@ -16,7 +16,7 @@ mod lambert;
 mod normal;
 mod student_t;
 
-pub use beta::{beta_inc, beta_inc_inv, beta_inc_pair, ln_beta};
+pub use beta::{beta_inc, beta_inc_inv, beta_inc_pair, ln_beta, ln_beta_inc, ln_beta_prefactor};
 pub use gamma::{chi_square_sf, gamma_inc_upper, ln_gamma};
 pub use lambert::{lambert_root, lambert_w_m1};
 pub use normal::{

@@ -73,7 +73,8 @@ pub fn beta_inc_pair(a: f64, b: f64, x: f64, y: f64) -> (f64, f64) {
 }
 
 /// `ln I_x(a, b)`, finite far below where `I_x(a, b)` underflows; `y = 1 - x`.
-pub(crate) fn ln_beta_inc(a: f64, b: f64, x: f64, y: f64) -> f64 {
+#[must_use]
+pub fn ln_beta_inc(a: f64, b: f64, x: f64, y: f64) -> f64 {
     if x == 0.0 {
         f64::NEG_INFINITY
     } else if y == 0.0 {
@@ -127,7 +128,7 @@ fn lower_tail_point(a: f64, b: f64, ln_p: f64) -> (f64, f64) {
             low = logit;
         }
         // d/dlogit ln I = x^a y^b / (B I).
-        let slope = (ln_prefactor(a, b, x, y) - value).exp();
+        let slope = (ln_beta_prefactor(a, b, x, y) - value).exp();
         let newton = logit - (value - ln_p) / slope;
         let next = if newton > low && newton < high {
             newton
@@ -158,8 +159,9 @@ fn from_logit(logit: f64) -> (f64, f64) {
     }
 }
 
-/// `ln(x^a y^b / B(a, b))`.
-pub(crate) fn ln_prefactor(a: f64, b: f64, x: f64, y: f64) -> f64 {
+/// `ln(x^a y^b / B(a, b))` for positive `a`, `b`, `x` and `y = 1 - x`, without cancellation.
+#[must_use]
+pub fn ln_beta_prefactor(a: f64, b: f64, x: f64, y: f64) -> f64 {
     let n = a + b;
     0.5 * (a * (b / n) / (2.0 * PI)).ln() - deviance(a, n * x) - deviance(b, n * y)
         + stirling_correction(n)
@@ -183,5 +185,5 @@ fn ln_lower_tail(a: f64, b: f64, x: f64, y: f64) -> f64 {
             break;
         }
     }
-    ln_prefactor(a, b, x, y) - fraction.value().ln()
+    ln_beta_prefactor(a, b, x, y) - fraction.value().ln()
 }
