@@ -24,6 +24,8 @@
 //! up to the null one.
 //! The confidence set is every `rho` whose E is below `1 / alpha`; `-ln E` is concave in `ln rho`, so it is
 //! an interval.
+//! Where phases contradict each other so much that every ratio is refuted, the set would be empty; the
+//! answer then says that the ratio varies and gives no set.
 //!
 //! The concentration `a + b = K / x` makes the process most powerful at `K` events, `x` being the optimal
 //! information of the normal mixture in `sequential`.
@@ -83,6 +85,9 @@ pub struct CountComparison {
     pub events_treatment: u64,
     /// The change of the rate as a share of the baseline rate, that is the ratio minus one.
     pub relative: Relative,
+    /// Whether the phases contradict each other: no constant ratio explains them all, so no set is
+    /// given (it is shown as the whole line) and the p-value speaks about the phases together.
+    pub ratio_varies: bool,
     /// The always-valid p-value.
     pub p_value: f64,
     /// Its natural logarithm.
@@ -126,6 +131,7 @@ pub fn compare(phases: &[Phase], options: &CountOptions) -> Result<CountComparis
         events_control: process.total(|phase| phase.events_control),
         events_treatment: process.total(|phase| phase.events_treatment),
         relative: process.confidence_set(alpha),
+        ratio_varies: !process.is_plausible(process.anchor(), alpha),
         p_value: ln_p.exp(),
         ln_p,
         null_ratio: options.null_ratio,
@@ -217,11 +223,20 @@ impl Process<'_> {
         bisect(-FURTHEST, FURTHEST, 0.0, is_below).middle()
     }
 
+    /// The most likely logarithm of the ratio within what is searched.
+    fn anchor(&self) -> f64 {
+        self.most_likely().clamp(-FURTHEST, FURTHEST)
+    }
+
+    fn is_plausible(&self, ln_ratio: f64, alpha: f64) -> bool {
+        self.ln_e(ln_ratio) < -alpha.ln()
+    }
+
     fn confidence_set(&self, alpha: f64) -> Relative {
         let best = self.most_likely();
         let estimate = Some(best.exp_m1()).filter(|_| best < FURTHEST && !best.is_nan());
-        let anchor = best.clamp(-FURTHEST, FURTHEST);
-        let is_inside = |ln_ratio: f64| self.ln_e(ln_ratio) < -alpha.ln();
+        let anchor = self.anchor();
+        let is_inside = |ln_ratio: f64| self.is_plausible(ln_ratio, alpha);
         let end = |furthest: f64| {
             (!is_inside(furthest) && is_inside(anchor))
                 .then(|| bisect(anchor, furthest, 0.0, is_inside).inside.exp_m1())

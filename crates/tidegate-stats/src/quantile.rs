@@ -15,8 +15,8 @@
 //! Units are independent; the distribution has a density at the quantile.
 //!
 //! # When it fails
-//! With too few observations for the ranks to exist, `n <= z^2 max(nu / (1-nu), (1-nu) / nu)` (3,838
-//! for the 99.9th percentile), it is refused.
+//! With too few observations for the ranks to exist, `n <= z^2 max(nu / (1-nu), (1-nu) / nu)`, it
+//! is refused; the 99.9th percentile needs 3,838.
 //! Where many observations tie at the quantile, `U = L` and the variance is zero, which comparison
 //! refuses: take the share of observations above a threshold instead, as a `ratio`.
 
