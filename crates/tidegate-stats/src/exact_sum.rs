@@ -132,10 +132,10 @@ impl ExactSum {
         }
         let position = exponent.div_euclid(LIMB_BITS);
         let mut rest = u128::from(mantissa) << exponent.rem_euclid(LIMB_BITS);
-        self.reserve(position, position + 2);
         if self.additions >= CARRY_AFTER {
             self.propagate();
         }
+        self.reserve(position, position + 2);
         self.additions += 1;
         let start = usize::try_from(position - self.lowest).unwrap_or(0);
         for limb in self.limbs.iter_mut().skip(start).take(3) {
@@ -462,5 +462,23 @@ impl TryFrom<String> for ExactSum {
             limbs: exact.signed_limbs(),
             additions: 1,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CARRY_AFTER, ExactSum};
+
+    #[test]
+    fn carries_are_propagated_before_a_limb_is_full() {
+        let mut sum = ExactSum::from_value(1e300).unwrap();
+        sum.add(-1e300).unwrap();
+        sum.add(0.1).unwrap();
+        sum.additions = CARRY_AFTER;
+        // The sum is narrower after propagation than the value that is added next.
+        sum.add(1e200).unwrap();
+        assert_eq!(sum.additions, 2);
+        sum.add(-1e200).unwrap();
+        assert_eq!(sum.value(), 0.1);
     }
 }

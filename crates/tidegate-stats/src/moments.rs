@@ -81,15 +81,15 @@ impl Moments {
     pub fn push(&mut self, value: f64) -> Result<(), StatsError> {
         self.sum.add(value)?;
         self.sum_of_squares.add_product(value, value)?;
-        self.units += 1;
-        self.events += u64::from(value != 0.0);
+        self.units = self.units.saturating_add(1);
+        self.events = self.events.saturating_add(u64::from(value != 0.0));
         Ok(())
     }
 
     /// Adds the units of another shard.
     pub fn merge(&mut self, other: &Self) {
-        self.units += other.units;
-        self.events += other.events;
+        self.units = self.units.saturating_add(other.units);
+        self.events = self.events.saturating_add(other.events);
         self.sum.merge(&other.sum);
         self.sum_of_squares.merge(&other.sum_of_squares);
     }
@@ -209,7 +209,7 @@ impl JointMoments {
             sum.add(*value)?;
         }
         for (events, value) in self.events.iter_mut().zip(values) {
-            *events += u64::from(*value != 0.0);
+            *events = events.saturating_add(u64::from(*value != 0.0));
         }
         let pairs = values
             .iter()
@@ -218,7 +218,7 @@ impl JointMoments {
         for (product, (left, right)) in self.products.iter_mut().zip(pairs) {
             product.add_product(left, right)?;
         }
-        self.units += 1;
+        self.units = self.units.saturating_add(1);
         Ok(())
     }
 
@@ -234,9 +234,9 @@ impl JointMoments {
                 right: other.sums.len(),
             });
         }
-        self.units += other.units;
+        self.units = self.units.saturating_add(other.units);
         for (events, more) in self.events.iter_mut().zip(&other.events) {
-            *events += more;
+            *events = events.saturating_add(*more);
         }
         for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
             sum.merge(more);

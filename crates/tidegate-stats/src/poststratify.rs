@@ -51,7 +51,7 @@ pub fn contrast(strata: &[Stratum]) -> Result<Contrast, StatsError> {
     let between_control = ((sums.control_squares - sums.control * sums.control) / total).max(0.0);
     let variance = sums.within_control + sums.within_treatment + between_difference;
     sums.degrees_terms += between_difference * between_difference / (total - 1.0);
-    let count = |of: fn(&Stratum) -> u64| thick.iter().map(of).sum::<u64>();
+    let count = |of: fn(&Stratum) -> u64| thick.iter().map(of).fold(0, u64::saturating_add);
     let remarks = if pooled > 0 {
         vec![Note::PooledStrata { strata: pooled }]
     } else {

@@ -8,6 +8,9 @@
 //! `spec/stats/special_functions.json` holds values computed with 60 digits by
 //! `spec/stats/generate_oracle.py`; the test reads that file.
 
+/// Largest parameter of the incomplete beta and gamma functions, whose work grows with its square root.
+const LARGEST_PARAMETER: f64 = 1e12;
+
 mod beta;
 mod continued_fraction;
 mod error_function;
