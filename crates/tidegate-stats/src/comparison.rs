@@ -86,6 +86,77 @@ impl Relative {
         }
     }
 
+    /// The union with another set around the same estimate.
+    pub(crate) fn union(self, other: Self) -> Self {
+        let estimate = self.estimate;
+        match (self.set, other.set) {
+            (RelativeSet::Line, _) | (_, RelativeSet::Line) => Self::line(estimate),
+            (RelativeSet::Interval, RelativeSet::Interval) => {
+                // Both contain the estimate, so nothing lies between them.
+                let lower = self
+                    .lower
+                    .zip(other.lower)
+                    .map(|(left, right)| left.min(right));
+                let upper = self
+                    .upper
+                    .zip(other.upper)
+                    .map(|(left, right)| left.max(right));
+                if lower.is_none() && upper.is_none() {
+                    return Self::line(estimate);
+                }
+                Self {
+                    estimate,
+                    lower,
+                    upper,
+                    set: RelativeSet::Interval,
+                }
+            }
+            (RelativeSet::Interval, RelativeSet::Complement) => other.union(self),
+            (RelativeSet::Complement, RelativeSet::Interval) => self.with_gap_outside(&other),
+            (RelativeSet::Complement, RelativeSet::Complement) => {
+                let lower = self
+                    .lower
+                    .zip(other.lower)
+                    .map(|(left, right)| left.max(right));
+                let upper = self
+                    .upper
+                    .zip(other.upper)
+                    .map(|(left, right)| left.min(right));
+                Self {
+                    lower,
+                    upper,
+                    ..self
+                }
+                .unless_closed()
+            }
+        }
+    }
+
+    /// A complement whose gap loses what `interval` covers of it from one side.
+    fn with_gap_outside(self, interval: &Self) -> Self {
+        let (Some(from), Some(to)) = (self.lower, self.upper) else {
+            return self;
+        };
+        let low = interval.lower.unwrap_or(f64::NEG_INFINITY);
+        let high = interval.upper.unwrap_or(f64::INFINITY);
+        let lower = if low <= from { from.max(high) } else { from };
+        let upper = if high >= to { to.min(low) } else { to };
+        Self {
+            lower: Some(lower),
+            upper: Some(upper),
+            ..self
+        }
+        .unless_closed()
+    }
+
+    /// The whole line if the gap of a complement has closed.
+    fn unless_closed(self) -> Self {
+        match (self.lower, self.upper) {
+            (Some(lower), Some(upper)) if lower < upper => self,
+            _ => Self::line(self.estimate),
+        }
+    }
+
     /// Whether the set contains `value`.
     #[must_use]
     pub fn contains(&self, value: f64) -> bool {

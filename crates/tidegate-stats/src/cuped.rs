@@ -235,6 +235,7 @@ fn adjust(control: &Arm, treatment: &Arm) -> Result<Adjustment, StatsError> {
                 + share_treatment * share_treatment * in_treatment.explained / n_treatment,
         )?,
         covariance_difference_control: from_treatment / n_treatment - from_control / n_control,
+        parts,
         degrees: welch_degrees(parts, units),
         units,
         events: [control.events, treatment.events],

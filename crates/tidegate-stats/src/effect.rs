@@ -53,6 +53,8 @@ pub struct Contrast {
     pub(crate) variance_difference: f64,
     pub(crate) variance_control: f64,
     pub(crate) covariance_difference_control: f64,
+    /// What control and treatment contribute to the variance of the difference.
+    pub(crate) parts: [f64; 2],
     pub(crate) degrees: f64,
     pub(crate) units: [u64; 2],
     pub(crate) events: [u64; 2],
@@ -109,6 +111,7 @@ impl Contrast {
             variance_difference: in_range("the variance of the difference", parts[0] + parts[1])?,
             variance_control: control.variance,
             covariance_difference_control: -control.variance,
+            parts,
             degrees: welch_degrees(parts, units),
             units,
             events: [control.events, treatment.events],

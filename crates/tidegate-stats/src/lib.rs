@@ -18,8 +18,10 @@ pub mod noninferiority;
 pub mod poststratify;
 pub mod proportions;
 pub mod quantile;
+pub mod rank_sketch;
 pub mod ratio;
 pub mod sequential;
+pub mod small_arm;
 pub mod special;
 pub mod winsorise;
 

@@ -67,6 +67,7 @@ pub fn contrast(strata: &[Stratum]) -> Result<Contrast, StatsError> {
             sums.within_control + between_control,
         )?,
         covariance_difference_control: covariance - sums.within_control,
+        parts: [sums.within_control, sums.within_treatment],
         degrees: if sums.degrees_terms > 0.0 {
             variance * variance / sums.degrees_terms
         } else {

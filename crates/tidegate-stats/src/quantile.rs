@@ -73,16 +73,7 @@ impl RankedSample {
     /// # Errors
     /// If `nu` is out of range or there are too few observations or units.
     pub fn estimate(&self, nu: f64, side: Side) -> Result<Estimate, StatsError> {
-        open_unit("quantile", nu)?;
-        let n = self.len() as f64;
-        let needed = RANK_Z * RANK_Z * (nu / (1.0 - nu)).max((1.0 - nu) / nu);
-        if n <= needed {
-            return Err(StatsError::TooFewUnits {
-                side,
-                units: self.len() as u64,
-                needed: whole(needed) + 1,
-            });
-        }
+        let n = checked_observations(self.len() as u64, nu, side)?;
         let spread = RANK_Z * (nu * (1.0 - nu) / n).sqrt();
         let at = |share: f64| {
             let index = rank(self.len(), share).saturating_sub(1);
@@ -158,6 +149,20 @@ pub fn contrast(
         &control.estimate(nu, Side::Control)?,
         &treatment.estimate(nu, Side::Treatment)?,
     )
+}
+
+/// The number of observations, refused where the ranks that bound a quantile do not exist.
+pub(crate) fn checked_observations(count: u64, nu: f64, side: Side) -> Result<f64, StatsError> {
+    open_unit("quantile", nu)?;
+    let needed = RANK_Z * RANK_Z * (nu / (1.0 - nu)).max((1.0 - nu) / nu);
+    if count as f64 <= needed {
+        return Err(StatsError::TooFewUnits {
+            side,
+            units: count,
+            needed: whole(needed) + 1,
+        });
+    }
+    Ok(count as f64)
 }
 
 /// The rank, from 1, of the smallest value with at least `share` of `count` values at or below it.

@@ -32,6 +32,10 @@
 //! approximation `-2 ln alpha + ln(1 - 2 ln alpha)` that is common in the field can be chosen to compare
 //! figures.
 //!
+//! Where one arm is much smaller than the other, its variance is not taken at face value (`small_arm`):
+//! measured without that care, a 10/90 split of revenue under peeking erred in 13 % of null experiments
+//! two-sided and in 17 % on the side of harm, at a promised 5 %.
+//!
 //! # When it fails
 //! Sparse or very heavy-tailed metrics right after the burn-in: `count_eprocess` and `betting` are exact at
 //! any size.
@@ -44,6 +48,7 @@ use crate::arm::ArmSummary;
 use crate::comparison::{Comparison, Effect, Method, Note, Null, Parameters, Tail};
 use crate::effect::Contrast;
 use crate::error::{Side, StatsError, open_unit, positive};
+use crate::small_arm::{self, SmallArm};
 use crate::special::{lambert_root, normal_ln_sf};
 
 /// Units of both arms at which the boundary is tightest, unless told otherwise.
@@ -77,6 +82,8 @@ pub struct SequentialOptions {
     pub tuning: Tuning,
     /// Events each arm needs before anything is claimed.
     pub burn_in_events: u64,
+    /// How the variance of a small arm is taken.
+    pub small_arm: SmallArm,
 }
 
 impl Default for SequentialOptions {
@@ -88,6 +95,7 @@ impl Default for SequentialOptions {
             tune_at: DEFAULT_TUNE_AT,
             tuning: Tuning::Exact,
             burn_in_events: DEFAULT_BURN_IN_EVENTS,
+            small_arm: SmallArm::Guarded,
         }
     }
 }
@@ -114,7 +122,8 @@ pub fn compare_contrast(
 ) -> Result<Comparison, StatsError> {
     let boundary = Boundary::new(options)?;
     let information = boundary.information(contrast.units_total());
-    let statistic = contrast.statistic(options.null)?;
+    let floor = small_arm::floor(contrast, options.small_arm);
+    let statistic = small_arm::statistic(contrast, floor.as_ref(), options.null)?;
     let burn_in = burn_in(contrast, options.burn_in_events);
     let (multiplier, ln_p, ln_e) = if burn_in.is_some() {
         (f64::INFINITY, 0.0, 0.0)
@@ -144,6 +153,9 @@ pub fn compare_contrast(
         ],
     };
     let mut comparison = contrast.comparison(options.null, ln_p, multiplier, method)?;
+    if let Some(floor) = &floor {
+        small_arm::widen(&mut comparison, floor, multiplier)?;
+    }
     comparison.notes.extend(burn_in);
     Ok(comparison)
 }

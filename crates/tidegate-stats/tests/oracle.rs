@@ -7,6 +7,7 @@ use tidegate_stats::count_eprocess::{self, CountOptions, Phase};
 use tidegate_stats::fixed::{self, FixedOptions};
 use tidegate_stats::proportions::{self, Count, ProportionOptions};
 use tidegate_stats::sequential::{self, SequentialOptions};
+use tidegate_stats::small_arm::SmallArm;
 use tidegate_stats::{ArmSummary, Comparison, Relative, Tail};
 
 const VECTORS: &str = include_str!("../../../spec/stats/comparisons.json");
@@ -68,12 +69,14 @@ fn compare(row: &Value) -> Comparison {
         return fixed::compare(&control, &treatment, &options).unwrap();
     }
     let tune_at = row["tune_at"].as_f64().unwrap();
+    // The vectors are those of the formula, which takes the variances as observed.
     let options = SequentialOptions {
         alpha,
         tail,
         tune_at,
         burn_in_events: 0,
-        ..Default::default()
+        small_arm: SmallArm::AsObserved,
+        ..SequentialOptions::default()
     };
     sequential::compare(&control, &treatment, &options).unwrap()
 }
