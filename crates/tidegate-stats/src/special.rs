@@ -8,6 +8,9 @@
 //! `spec/stats/special_functions.json` holds values computed with 60 digits by
 //! `spec/stats/generate_oracle.py`; the test reads that file.
 
+/// Largest parameter of the incomplete beta and gamma functions, whose work grows with its square root.
+const LARGEST_PARAMETER: f64 = 1e12;
+
 mod beta;
 mod continued_fraction;
 mod error_function;
@@ -16,7 +19,7 @@ mod lambert;
 mod normal;
 mod student_t;
 
-pub use beta::{beta_inc, beta_inc_inv, beta_inc_pair, ln_beta};
+pub use beta::{beta_inc, beta_inc_inv, beta_inc_pair, ln_beta, ln_beta_inc, ln_beta_prefactor};
 pub use gamma::{chi_square_sf, gamma_inc_upper, ln_gamma};
 pub use lambert::{lambert_root, lambert_w_m1};
 pub use normal::{

@@ -8,6 +8,7 @@
 
 use std::f64::consts::PI;
 
+use super::LARGEST_PARAMETER;
 use super::continued_fraction::Lentz;
 use super::gamma::{deviance, ln_gamma, stirling_correction};
 
@@ -43,7 +44,7 @@ pub fn ln_beta(a: f64, b: f64) -> f64 {
 
 /// The regularised incomplete beta function `I_x(a, b)`, the distribution function of a Beta(a, b) variable.
 ///
-/// Positive `a` and `b`, `x` in `[0, 1]`; NaN otherwise.
+/// Positive `a` and `b` up to `1e12`, `x` in `[0, 1]`; NaN otherwise.
 #[must_use]
 pub fn beta_inc(a: f64, b: f64, x: f64) -> f64 {
     beta_inc_pair(a, b, x, 1.0 - x).0
@@ -53,7 +54,7 @@ pub fn beta_inc(a: f64, b: f64, x: f64) -> f64 {
 /// loses digits near 0 or 1.
 #[must_use]
 pub fn beta_inc_pair(a: f64, b: f64, x: f64, y: f64) -> (f64, f64) {
-    let in_domain = a > 0.0 && b > 0.0 && a.is_finite() && b.is_finite() && x >= 0.0 && y >= 0.0;
+    let in_domain = has_valid_parameters(a, b) && x >= 0.0 && y >= 0.0;
     if !in_domain {
         return (f64::NAN, f64::NAN);
     }
@@ -72,8 +73,13 @@ pub fn beta_inc_pair(a: f64, b: f64, x: f64, y: f64) -> (f64, f64) {
     }
 }
 
+fn has_valid_parameters(a: f64, b: f64) -> bool {
+    a > 0.0 && b > 0.0 && a <= LARGEST_PARAMETER && b <= LARGEST_PARAMETER
+}
+
 /// `ln I_x(a, b)`, finite far below where `I_x(a, b)` underflows; `y = 1 - x`.
-pub(crate) fn ln_beta_inc(a: f64, b: f64, x: f64, y: f64) -> f64 {
+#[must_use]
+pub fn ln_beta_inc(a: f64, b: f64, x: f64, y: f64) -> f64 {
     if x == 0.0 {
         f64::NEG_INFINITY
     } else if y == 0.0 {
@@ -91,8 +97,7 @@ pub(crate) fn ln_beta_inc(a: f64, b: f64, x: f64, y: f64) -> f64 {
 /// `1e-13` relative.
 #[must_use]
 pub fn beta_inc_inv(a: f64, b: f64, p: f64) -> f64 {
-    let in_domain =
-        a > 0.0 && b > 0.0 && a.is_finite() && b.is_finite() && (0.0..=1.0).contains(&p);
+    let in_domain = has_valid_parameters(a, b) && (0.0..=1.0).contains(&p);
     if !in_domain {
         return f64::NAN;
     }
@@ -127,7 +132,7 @@ fn lower_tail_point(a: f64, b: f64, ln_p: f64) -> (f64, f64) {
             low = logit;
         }
         // d/dlogit ln I = x^a y^b / (B I).
-        let slope = (ln_prefactor(a, b, x, y) - value).exp();
+        let slope = (ln_beta_prefactor(a, b, x, y) - value).exp();
         let newton = logit - (value - ln_p) / slope;
         let next = if newton > low && newton < high {
             newton
@@ -158,8 +163,9 @@ fn from_logit(logit: f64) -> (f64, f64) {
     }
 }
 
-/// `ln(x^a y^b / B(a, b))`.
-pub(crate) fn ln_prefactor(a: f64, b: f64, x: f64, y: f64) -> f64 {
+/// `ln(x^a y^b / B(a, b))` for positive `a`, `b`, `x` and `y = 1 - x`, without cancellation.
+#[must_use]
+pub fn ln_beta_prefactor(a: f64, b: f64, x: f64, y: f64) -> f64 {
     let n = a + b;
     0.5 * (a * (b / n) / (2.0 * PI)).ln() - deviance(a, n * x) - deviance(b, n * y)
         + stirling_correction(n)
@@ -183,5 +189,5 @@ fn ln_lower_tail(a: f64, b: f64, x: f64, y: f64) -> f64 {
             break;
         }
     }
-    ln_prefactor(a, b, x, y) - fraction.value().ln()
+    ln_beta_prefactor(a, b, x, y) - fraction.value().ln()
 }

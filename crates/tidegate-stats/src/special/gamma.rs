@@ -8,6 +8,7 @@
 
 use std::f64::consts::PI;
 
+use super::LARGEST_PARAMETER;
 use super::continued_fraction::Lentz;
 
 /// `zeta(k) - 1` for `k = 2, 3, ...`.
@@ -154,11 +155,11 @@ fn ln_gamma_prefactor(a: f64, x: f64) -> f64 {
 
 /// The regularised upper incomplete gamma function `Q(a, x) = Gamma(a, x) / Gamma(a)`.
 ///
-/// `a > 0`, `x >= 0`; NaN otherwise.
+/// `0 < a <= 1e12`, `x >= 0`; NaN otherwise.
 /// The work grows like `sqrt(a)`.
 #[must_use]
 pub fn gamma_inc_upper(a: f64, x: f64) -> f64 {
-    if a.is_nan() || x.is_nan() || a <= 0.0 || x < 0.0 || a.is_infinite() {
+    if a.is_nan() || x.is_nan() || a <= 0.0 || x < 0.0 || a > LARGEST_PARAMETER {
         f64::NAN
     } else if x == 0.0 {
         1.0

@@ -35,7 +35,8 @@ pub fn lambert_root(level: f64) -> f64 {
         let residual = log_gap(excess) - above;
         let step = residual * (1.0 + excess) / excess;
         excess -= step;
-        if step.abs() <= 1e-16 * (1.0 + excess) {
+        // Convergence is quadratic, so the error left is about the square of this step.
+        if step.abs() <= 1e-9 * excess {
             break;
         }
     }

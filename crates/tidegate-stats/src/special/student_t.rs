@@ -162,13 +162,12 @@ fn ln_two_tails_expansion(t: f64, degrees: f64) -> f64 {
     if u == 0.0 {
         return 0.0;
     }
-    let coefficients = expansion_coefficients();
     let half_ln_square = 0.25 * ln_x * ln_x;
     let four_scale_square = 4.0 * scale * scale;
     let mut power = 1.0;
     let mut b = 0.5;
     let mut sum = j;
-    for coefficient in coefficients.iter().skip(1) {
+    for coefficient in COEFFICIENTS.iter().skip(1) {
         j = (b * (b + 1.0) * j + (u + b + 1.0) * power) / four_scale_square;
         power *= half_ln_square;
         b += 2.0;
@@ -182,27 +181,35 @@ fn ln_two_tails_expansion(t: f64, degrees: f64) -> f64 {
     ln_h + ln_gamma_half_ratio(a) - 0.5 * scale.ln() + sum.ln()
 }
 
-/// The coefficients `p_n` of the expansion for `b = 1/2`: with `c_n = (b - 1)^... / (2n + 1)!`,
+/// The coefficients `p_n` of the expansion for `b = 1/2`:
 /// `p_n = (b - 1) / (2n + 1)! + (1/n) sum_{m=1}^{n-1} (m b - n) p_{n-m} / (2m + 1)!`.
-fn expansion_coefficients() -> [f64; TERMS] {
+const COEFFICIENTS: [f64; TERMS] = expansion_coefficients();
+
+const fn expansion_coefficients() -> [f64; TERMS] {
     const B: f64 = 0.5;
     let mut inverse_factorials = [1.0; TERMS];
     let mut order = 1.0;
-    for n in 1..TERMS {
+    let mut n = 1;
+    while n < TERMS {
         inverse_factorials[n] = inverse_factorials[n - 1] / ((order + 1.0) * (order + 2.0));
         order += 2.0;
+        n += 1;
     }
     let mut p = [1.0; TERMS];
-    let mut n_real = 0.0;
-    for n in 1..TERMS {
-        n_real += 1.0;
+    let mut n = 1;
+    let mut n_real = 1.0;
+    while n < TERMS {
         let mut sum = 0.0;
-        let mut m_real = 0.0;
-        for m in 1..n {
-            m_real += 1.0;
+        let mut m = 1;
+        let mut m_real = 1.0;
+        while m < n {
             sum += (m_real * B - n_real) * p[n - m] * inverse_factorials[m];
+            m += 1;
+            m_real += 1.0;
         }
         p[n] = sum / n_real + (B - 1.0) * inverse_factorials[n];
+        n += 1;
+        n_real += 1.0;
     }
     p
 }
