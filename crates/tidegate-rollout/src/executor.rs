@@ -120,6 +120,30 @@ impl Change {
         })
     }
 
+    /// Whether the change may still be written, to be asked inside the writing transaction against the log
+    /// as it is there: a raise that was delayed past a stop, a pause, another step or a newer plan is refused,
+    /// and so is a rollback delayed past a retry.
+    #[must_use]
+    pub fn may_apply(&self, state: &RolloutState, served_bp: BasisPoints) -> bool {
+        let is_pending = state
+            .pending
+            .is_some_and(|pending| pending.step == self.key.step);
+        let is_allowed = is_pending
+            && state.last_plan == self.plan
+            && state.lifecycle == Lifecycle::Running
+            && state.foreign_edit.is_none()
+            && served_bp == self.from_bp;
+        let is_decided = matches!(
+            state.lifecycle,
+            Lifecycle::RollingBack { .. } | Lifecycle::RolledBack { .. }
+        );
+        if self.purpose.is_rollback() {
+            is_decided
+        } else {
+            is_allowed
+        }
+    }
+
     /// The log entry of [`Effect::LogIntent`]; `None` when a person's command has already written it.
     #[must_use]
     pub fn intent_event(&self, at_us: i64) -> Option<RolloutEvent> {
@@ -238,14 +262,19 @@ pub enum ExecutorEvent {
         /// Share found.
         share_bp: BasisPoints,
     },
-    /// The process came back; what the log left open.
+    /// The process came back; see [`ExecutorEvent::after_restart`].
     Restarted {
         /// The change intended and not confirmed, if any.
         pending: Option<Change>,
+        /// Whether a stop record is left whose rollback is already confirmed.
+        has_stale_record: bool,
     },
 }
 
 /// What the edge is to do; at most one per step.
+///
+/// Every log entry is keyed by its step and kind and every flag change by (step, attempt), so that an
+/// effect whose answer was lost can be repeated without being done twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
@@ -253,7 +282,7 @@ pub enum Effect {
     WriteStopRecord(Change),
     /// Append the intent (or the decision to roll back) to the log.
     LogIntent(Change),
-    /// Change the flag in one transaction, keyed, only if `from_bp` is served (a rollback: whatever is).
+    /// Change the flag in one transaction, keyed, and only if [`Change::may_apply`] says so inside it.
     ApplyChange(Change),
     /// Read the share that is served.
     ReadBack,
@@ -275,6 +304,21 @@ pub enum Effect {
     },
 }
 
+impl ExecutorEvent {
+    /// What to tell the executor first after a restart: the stop record found on disk goes before the log,
+    /// since it may have been written and served before anything was logged.
+    #[must_use]
+    pub fn after_restart(state: &RolloutState, stop_record: Option<Change>) -> Self {
+        let is_confirmed = matches!(state.lifecycle, Lifecycle::RolledBack { .. });
+        let has_stale_record = is_confirmed && stop_record.is_some();
+        let recorded = stop_record.filter(|_| !is_confirmed);
+        Self::Restarted {
+            pending: recorded.or_else(|| Change::unfinished(state)),
+            has_stale_record,
+        }
+    }
+}
+
 impl ExecutorState {
     /// One step: the next state and at most one effect. Events that do not fit are ignored.
     #[must_use]
@@ -292,7 +336,10 @@ impl ExecutorState {
                 step,
                 share_bp,
             } => self.begin(action, plan, step, share_bp),
-            ExecutorEvent::Restarted { pending } => Self::resume(pending),
+            ExecutorEvent::Restarted {
+                pending,
+                has_stale_record,
+            } => Self::resume(pending, has_stale_record),
             ExecutorEvent::Done => self.proceed(),
             ExecutorEvent::Failed {
                 certainly_not_applied,
@@ -395,8 +442,9 @@ impl ExecutorState {
         )
     }
 
-    fn resume(pending: Option<Change>) -> (Self, Option<Effect>) {
+    fn resume(pending: Option<Change>, has_stale_record: bool) -> (Self, Option<Effect>) {
         match pending {
+            None if has_stale_record => (Self::Clearing, Some(Effect::ClearStopRecord)),
             None => (Self::Idle, None),
             Some(change) if change.purpose.is_rollback() => (
                 Self::Stopping(change.clone()),

@@ -99,7 +99,7 @@ pub struct RolloutState {
     pub watermark: u64,
     /// The change intended and neither confirmed nor given up.
     pub pending: Option<Pending>,
-    /// Steps intended so far.
+    /// Steps intended so far, rollbacks included: the next step is one more.
     pub steps: u64,
     /// When a rollback was confirmed, log time.
     pub rolled_back_us: Option<i64>,
@@ -321,6 +321,7 @@ impl RolloutState {
         self.share_bp = BasisPoints::ZERO;
         self.pending = None;
         self.rolled_back_us = Some(at_us);
+        self.steps = self.steps.saturating_add(1);
         if let Lifecycle::RollingBack { reason, .. } = &self.lifecycle {
             self.lifecycle = Lifecycle::RolledBack {
                 reason: reason.clone(),

@@ -4,6 +4,7 @@ use super::Action;
 use super::budget;
 use super::gates;
 use super::judge::Judgement;
+use crate::basis_points::BasisPoints;
 use crate::observation::{ArmCounts, Observations};
 use crate::report::Wait;
 use crate::spec::{EndPolicy, NoDataPolicy, RolloutSpec, microseconds};
@@ -165,10 +166,17 @@ impl Situation<'_> {
         }
         match self.judgement.verdict {
             Verdict::Invalid => Some(self.hold_invalid()),
-            // Nobody is exposed yet, so there is nothing to measure before the first stage.
-            Verdict::NoData if self.state.stage.is_some() => Some(self.hold_without_data()),
+            // Before the first stage there is nobody to measure, but the sources must answer.
+            Verdict::NoData if self.is_exposed() || self.judgement.has_silent_source => {
+                Some(self.hold_without_data())
+            }
             _ => None,
         }
+    }
+
+    /// Whether anybody may have the treatment.
+    fn is_exposed(&self) -> bool {
+        self.state.stage.is_some() || self.state.share_bp > BasisPoints::ZERO
     }
 
     fn hold_invalid(&self) -> Decision {
@@ -309,7 +317,7 @@ impl Situation<'_> {
         let allowance = budget::allowance(self.spec, self.observations, self.judgement);
         let to_bp = allowance.map_or(target, |a| target.min(a.share_bp));
         if to_bp <= from_bp {
-            return Decision::hold(self.budget_wait(allowance));
+            return self.with_overdue_page(Decision::hold(self.budget_wait(allowance)));
         }
         Decision::act(Action::SetShare {
             from_bp,
@@ -318,13 +326,16 @@ impl Situation<'_> {
         })
     }
 
+    /// Why the share cannot rise: the budget is spent, or somebody already raised it beyond the plan.
     fn budget_wait(&self, allowance: Option<budget::Allowance>) -> Wait {
         match (allowance, self.spec.harm_budget.as_ref()) {
             (Some(allowance), Some(budget)) => Wait::HarmBudget {
                 spent: allowance.spent,
                 budget: budget.excess_failures,
             },
-            _ => Wait::Safety,
+            _ => Wait::ForeignEdit {
+                found_bp: self.state.share_bp,
+            },
         }
     }
 

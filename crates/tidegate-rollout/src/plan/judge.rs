@@ -28,6 +28,8 @@ pub(super) struct Judgement {
     pub(super) suspects: Vec<usize>,
     /// True when the present shares leave no control by design, so that nothing can be compared.
     pub(super) is_unobservable: bool,
+    /// Whether a guard's source is missing, failing or late: then not even the first stage is entered.
+    pub(super) has_silent_source: bool,
     /// Why the measurement as a whole is not to be trusted.
     pub(super) untrusted: Option<String>,
     /// Why nothing can be compared just now although the sources answer.
@@ -82,6 +84,7 @@ pub(super) fn judge(
         notes: notes(spec, observations),
         suspects: Vec::new(),
         is_unobservable: is_unobservable(spec, observations),
+        has_silent_source: findings.iter().any(|f| f.is_silent),
         untrusted: untrusted(observations),
         no_traffic: no_traffic(spec, state, observations, now_us),
     };

@@ -56,14 +56,14 @@ fn why_rolled_back(spec: &RolloutSpec, judgement: &Judgement) -> String {
     }
 }
 
-/// "checkout errors are 3.1x control (95 % CI 2.2-4.4), evidence 1 in 12,000 under no harm, after 41 ..."
+/// "checkout errors at 3.1x control (95 % CI 2.2-4.4), evidence 1 in 12,000 under no harm, after 41 ..."
 fn harm(guard: &GuardReport) -> String {
     let effect = match (guard.effect.estimate, interval_words(guard.effect)) {
         (Some(ratio), Some(words)) => {
-            format!("{} is {}x control ({words})", guard.metric, short(ratio))
+            format!("{} at {}x control ({words})", guard.metric, short(ratio))
         }
-        (None, Some(words)) => format!("{} differs from control ({words})", guard.metric),
-        (Some(ratio), None) => format!("{} is {}x control", guard.metric, short(ratio)),
+        (None, Some(words)) => format!("{} differs from control (ratio, {words})", guard.metric),
+        (Some(ratio), None) => format!("{} at {}x control", guard.metric, short(ratio)),
         (None, None) => format!("{} is worse than control", guard.metric),
     };
     let rung = guard.remark.as_deref().filter(|r| r.starts_with("at p"));

@@ -69,7 +69,9 @@ impl RolloutSpec {
     pub fn from_json(value: &Value) -> Result<Self, SpecError> {
         let mut violations = Vec::new();
         let spec = read_spec(value, &mut violations);
-        check_relations(&spec, &mut violations);
+        if value.is_object() {
+            check_relations(&spec, &mut violations);
+        }
         if violations.is_empty() {
             Ok(spec)
         } else {
@@ -356,7 +358,8 @@ fn check_relations(spec: &RolloutSpec, violations: &mut Vec<Violation>) {
         .rev()
         .nth(1)
         .map_or(BasisPoints::ZERO, |s| s.share_bp);
-    if last.min(spec.holdback_bp.complement()) <= before && !spec.stages.is_empty() {
+    let is_held_back = spec.holdback_bp > BasisPoints::ZERO;
+    if is_held_back && last.min(spec.holdback_bp.complement()) <= before {
         refuse(
             "/holdback_bp",
             "leaves the last stage no larger than the one before it",

@@ -19,6 +19,8 @@ pub(super) struct GuardFinding {
     pub(super) channels: Vec<Share>,
     /// Strongest `ln e`, weight included, whether or not it may roll back.
     pub(super) held_ln_e: f64,
+    /// Whether the source itself is missing, failing or late, traffic aside.
+    pub(super) is_silent: bool,
 }
 
 /// Judges one guard. `ln_weight` is the logarithm of its part of alpha.
@@ -54,6 +56,7 @@ pub(super) fn judge(
         },
         channels: Vec::new(),
         held_ln_e: f64::NEG_INFINITY,
+        is_silent: observed.is_none_or(|o| is_silent(spec, o, now_us)),
     };
     let Some(observed) = observed else {
         return blank(
@@ -81,6 +84,11 @@ pub(super) fn judge(
             finding
         }
     }
+}
+
+fn is_silent(spec: &RolloutSpec, observed: &GuardObservation, now_us: i64) -> bool {
+    matches!(observed.source, SourceStatus::Failed { .. })
+        || now_us.saturating_sub(observed.as_of_us) > spec.staleness_us()
 }
 
 /// The guard's own verdict, harm aside: that is a joint decision.

@@ -90,14 +90,19 @@ fn pair(phases: &[Phase], counts: &[ArmCounts]) -> Result<Vec<(Shares, ArmCounts
         .collect())
 }
 
-/// A unit's first event needs the unit to have been seen by then.
+/// A unit's first event needs the unit to have been seen in that arm.
 fn refuse_more_events_than_units(phases: &[Phase], counts: &[ArmCounts]) -> Result<(), String> {
-    let units = ArmCounts::sum(phases.iter().map(|p| &p.units)).total();
-    let events = ArmCounts::sum(counts).total();
-    if events > units {
-        return Err(format!(
-            "{events} units with an event, but only {units} units seen"
-        ));
+    let units = ArmCounts::sum(phases.iter().map(|p| &p.exposed));
+    let events = ArmCounts::sum(counts);
+    for (arm, events, units) in [
+        ("treatment", events.treatment, units.treatment),
+        ("control", events.control, units.control),
+    ] {
+        if events > units {
+            return Err(format!(
+                "{events} {arm} units with an event, but only {units} seen"
+            ));
+        }
     }
     Ok(())
 }
