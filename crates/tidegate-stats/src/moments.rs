@@ -1,0 +1,417 @@
+//! Sufficient statistics: what must be kept of the units of an arm to answer later.
+//!
+//! # Promise
+//! Counts, sums and sums of products are exact (`exact_sum`), so merging shards in any order gives the
+//! same bits, and a mean or a variance is rounded only when read.
+//! The centring `n sum(x y) - sum(x) sum(y)` is carried out in exact integer arithmetic as well: the
+//! variance of data with mean 1e8 and standard deviation 1 is right to the last digits, as is that of a
+//! constant, namely zero.
+//!
+//! # Assumptions
+//! Units are independent; one push is one unit.
+//! Where observations cluster, the cluster is the unit and the observations enter as its sums
+//! (`ratio`, `quantile`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{StatsError, finite, in_range};
+use crate::exact_sum::{Exact, ExactSum};
+
+/// Most columns joint moments accept; products grow with the square.
+pub const MAX_COLUMNS: usize = 64;
+
+/// Count, sum and sum of squares of one column.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moments {
+    units: u64,
+    events: u64,
+    sum: ExactSum,
+    sum_of_squares: ExactSum,
+}
+
+impl Moments {
+    /// The moments of no unit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The moments of some values, one per unit.
+    ///
+    /// # Errors
+    /// If one is not finite.
+    pub fn from_values(values: impl IntoIterator<Item = f64>) -> Result<Self, StatsError> {
+        let mut moments = Self::new();
+        for value in values {
+            moments.push(value)?;
+        }
+        Ok(moments)
+    }
+
+    /// Moments from sums kept elsewhere; every unit counts as an event, since the sums do not tell.
+    ///
+    /// # Errors
+    /// If a sum is not finite or the squares are too small for the sum.
+    pub fn from_sums(units: u64, sum: f64, sum_of_squares: f64) -> Result<Self, StatsError> {
+        let moments = Self {
+            units,
+            events: units,
+            sum: ExactSum::from_value(sum)?,
+            sum_of_squares: ExactSum::from_value(sum_of_squares)?,
+        };
+        if units == 0 && (sum != 0.0 || sum_of_squares != 0.0) {
+            return Err(StatsError::CountExceedsTotal { count: 1, total: 0 });
+        }
+        let spread = centred(units, &moments.sum_of_squares, &moments.sum, &moments.sum).to_f64();
+        // Sums printed with few digits may contradict each other in the last of them.
+        if spread < 0.0 && spread < -1e-9 * sum_of_squares.abs() * units as f64 {
+            return Err(StatsError::NegativeVariance {
+                what: "centred sum of squares",
+                value: spread,
+            });
+        }
+        Ok(moments)
+    }
+
+    /// Adds one unit.
+    ///
+    /// # Errors
+    /// If the value is not finite; nothing is then changed.
+    pub fn push(&mut self, value: f64) -> Result<(), StatsError> {
+        self.sum.add(value)?;
+        self.sum_of_squares.add_product(value, value)?;
+        self.units += 1;
+        self.events += u64::from(value != 0.0);
+        Ok(())
+    }
+
+    /// Adds the units of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        self.units += other.units;
+        self.events += other.events;
+        self.sum.merge(&other.sum);
+        self.sum_of_squares.merge(&other.sum_of_squares);
+    }
+
+    /// Number of units.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// Number of units whose value is not zero: conversions, buyers, units with an error.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The sum, rounded once.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.sum.value()
+    }
+
+    /// The sum of squares, rounded once.
+    #[must_use]
+    pub fn sum_of_squares(&self) -> f64 {
+        self.sum_of_squares.value()
+    }
+
+    /// The mean; none without units.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        (self.units > 0).then(|| self.sum.value() / self.units as f64)
+    }
+
+    /// The unbiased variance (divisor `n - 1`); none with fewer than two units.
+    ///
+    /// Infinite where it exceeds the largest double.
+    #[must_use]
+    pub fn variance(&self) -> Option<f64> {
+        covariance(self.units, &self.sum_of_squares, &self.sum, &self.sum).map(|v| v.max(0.0))
+    }
+}
+
+/// Count, sums and all cross-products of several columns of the same units.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "JointRecord", into = "JointRecord")]
+pub struct JointMoments {
+    units: u64,
+    events: Vec<u64>,
+    sums: Vec<ExactSum>,
+    /// Products of columns `i <= j`, row by row.
+    products: Vec<ExactSum>,
+}
+
+impl JointMoments {
+    /// The moments of no unit over `columns` columns.
+    ///
+    /// # Errors
+    /// If there are more than [`MAX_COLUMNS`].
+    pub fn new(columns: usize) -> Result<Self, StatsError> {
+        if columns > MAX_COLUMNS {
+            return Err(StatsError::TooLarge {
+                what: "columns",
+                size: columns as u64,
+                limit: MAX_COLUMNS as u64,
+            });
+        }
+        Ok(Self {
+            units: 0,
+            events: vec![0; columns],
+            sums: vec![ExactSum::new(); columns],
+            products: vec![ExactSum::new(); columns * (columns + 1) / 2],
+        })
+    }
+
+    /// Moments from sums kept elsewhere: `sums[i]`, and `products[k]` for the columns `i <= j` row by
+    /// row; every unit counts as an event, since the sums do not tell.
+    ///
+    /// # Errors
+    /// If a sum is not finite, or the number of products does not fit the number of sums.
+    pub fn from_sums(units: u64, sums: &[f64], products: &[f64]) -> Result<Self, StatsError> {
+        let mut moments = Self::new(sums.len())?;
+        if products.len() != moments.products.len() {
+            return Err(StatsError::Mismatch {
+                what: "products and columns",
+                left: products.len(),
+                right: moments.products.len(),
+            });
+        }
+        for (sum, value) in moments.sums.iter_mut().zip(sums) {
+            sum.add(*value)?;
+        }
+        for (sum, value) in moments.products.iter_mut().zip(products) {
+            sum.add(*value)?;
+        }
+        moments.units = units;
+        moments.events = vec![units; sums.len()];
+        Ok(moments)
+    }
+
+    /// Adds one unit.
+    ///
+    /// # Errors
+    /// If the number of values does not match or one is not finite; nothing is then changed.
+    pub fn push(&mut self, values: &[f64]) -> Result<(), StatsError> {
+        if values.len() != self.sums.len() {
+            return Err(StatsError::Mismatch {
+                what: "columns",
+                left: values.len(),
+                right: self.sums.len(),
+            });
+        }
+        for value in values {
+            finite("value", *value)?;
+        }
+        for (sum, value) in self.sums.iter_mut().zip(values) {
+            sum.add(*value)?;
+        }
+        for (events, value) in self.events.iter_mut().zip(values) {
+            *events += u64::from(*value != 0.0);
+        }
+        let pairs = values
+            .iter()
+            .enumerate()
+            .flat_map(|(i, left)| values.iter().skip(i).map(move |right| (*left, *right)));
+        for (product, (left, right)) in self.products.iter_mut().zip(pairs) {
+            product.add_product(left, right)?;
+        }
+        self.units += 1;
+        Ok(())
+    }
+
+    /// Adds the units of another shard.
+    ///
+    /// # Errors
+    /// If the numbers of columns differ.
+    pub fn merge(&mut self, other: &Self) -> Result<(), StatsError> {
+        if self.sums.len() != other.sums.len() || self.products.len() != other.products.len() {
+            return Err(StatsError::Mismatch {
+                what: "columns",
+                left: self.sums.len(),
+                right: other.sums.len(),
+            });
+        }
+        self.units += other.units;
+        for (events, more) in self.events.iter_mut().zip(&other.events) {
+            *events += more;
+        }
+        for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
+            sum.merge(more);
+        }
+        for (product, more) in self.products.iter_mut().zip(&other.products) {
+            product.merge(more);
+        }
+        Ok(())
+    }
+
+    /// Number of units.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Units whose value in a column is not zero; none without that column.
+    #[must_use]
+    pub fn events(&self, column: usize) -> Option<u64> {
+        self.events.get(column).copied()
+    }
+
+    /// The mean of a column; none without units or without that column.
+    #[must_use]
+    pub fn mean(&self, column: usize) -> Option<f64> {
+        let sum = self.sums.get(column)?;
+        (self.units > 0).then(|| sum.value() / self.units as f64)
+    }
+
+    /// The unbiased covariance of two columns (of a column with itself: its variance).
+    ///
+    /// None with fewer than two units or without those columns.
+    #[must_use]
+    pub fn covariance(&self, left: usize, right: usize) -> Option<f64> {
+        let (first, second) = if left <= right {
+            (left, right)
+        } else {
+            (right, left)
+        };
+        let columns = self.sums.len();
+        if second >= columns {
+            return None;
+        }
+        let row = first * columns - first * first.saturating_sub(1) / 2;
+        let product = self.products.get(row + second - first)?;
+        covariance(self.units, product, &self.sums[first], &self.sums[second])
+    }
+
+    /// Means and covariances of every column, refused where one leaves the range of a double.
+    pub(crate) fn summary(&self, what: &'static str) -> Result<JointSummary, StatsError> {
+        let columns = self.columns();
+        let mut means = Vec::with_capacity(columns);
+        let mut covariances = Vec::with_capacity(columns * columns);
+        for i in 0..columns {
+            means.push(in_range(what, self.mean(i).unwrap_or(0.0))?);
+            for j in 0..columns {
+                covariances.push(in_range(what, self.covariance(i, j).unwrap_or(0.0))?);
+            }
+        }
+        Ok(JointSummary {
+            units: self.units,
+            events: self.events.clone(),
+            means,
+            covariances,
+        })
+    }
+}
+
+/// Joint moments as written; reading checks that the parts fit together.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JointRecord {
+    units: u64,
+    events: Vec<u64>,
+    sums: Vec<ExactSum>,
+    products: Vec<ExactSum>,
+}
+
+impl From<JointMoments> for JointRecord {
+    fn from(moments: JointMoments) -> Self {
+        let JointMoments {
+            units,
+            events,
+            sums,
+            products,
+        } = moments;
+        Self {
+            units,
+            events,
+            sums,
+            products,
+        }
+    }
+}
+
+impl TryFrom<JointRecord> for JointMoments {
+    type Error = StatsError;
+
+    fn try_from(record: JointRecord) -> Result<Self, StatsError> {
+        let empty = Self::new(record.sums.len())?;
+        for (left, right) in [
+            (record.products.len(), empty.products.len()),
+            (record.events.len(), empty.events.len()),
+        ] {
+            if left != right {
+                return Err(StatsError::Mismatch {
+                    what: "products, events and columns",
+                    left,
+                    right,
+                });
+            }
+        }
+        let JointRecord {
+            units,
+            events,
+            sums,
+            products,
+        } = record;
+        Ok(Self {
+            units,
+            events,
+            sums,
+            products,
+        })
+    }
+}
+
+/// Means and covariances read once from joint moments.
+#[derive(Debug, Clone)]
+pub(crate) struct JointSummary {
+    pub(crate) units: u64,
+    pub(crate) events: Vec<u64>,
+    pub(crate) means: Vec<f64>,
+    covariances: Vec<f64>,
+}
+
+impl JointSummary {
+    /// Covariance of two columns that exist.
+    pub(crate) fn covariance(&self, left: usize, right: usize) -> f64 {
+        self.covariances
+            .get(left * self.means.len() + right)
+            .copied()
+            .unwrap_or(0.0)
+    }
+
+    /// The covariance of two linear combinations of the columns.
+    pub(crate) fn form(&self, left: &[f64], right: &[f64]) -> f64 {
+        let mut total = 0.0;
+        for (i, a) in left.iter().enumerate() {
+            for (j, b) in right.iter().enumerate() {
+                total += a * b * self.covariance(i, j);
+            }
+        }
+        total
+    }
+}
+
+/// `n sum(x y) - sum(x) sum(y)`, exactly.
+fn centred(units: u64, product: &ExactSum, left: &ExactSum, right: &ExactSum) -> Exact {
+    product
+        .exact()
+        .times_count(units)
+        .minus(&left.exact().times(&right.exact()))
+}
+
+fn covariance(units: u64, product: &ExactSum, left: &ExactSum, right: &ExactSum) -> Option<f64> {
+    if units < 2 {
+        return None;
+    }
+    let centred = centred(units, product, left, right).to_f64();
+    Some(centred / units as f64 / (units - 1) as f64)
+}
