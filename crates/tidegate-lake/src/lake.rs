@@ -1,5 +1,6 @@
 //! The lake as the server sees it: take events, answer questions, keep house.
 
+use crate::columns::{ColumnError, ColumnOptions, ColumnStore, ErasureReceipt, VerifyReport};
 use crate::io::LakeIo;
 use crate::live::{LiveError, LiveFollower};
 use crate::log::{AppendError, Appended, EventLog, LogError, LogHealth, LogOptions};
@@ -15,6 +16,8 @@ pub struct LakeOptions {
     pub log: LogOptions,
     /// The live aggregates.
     pub live: LiveLimits,
+    /// The columnar files.
+    pub columns: ColumnOptions,
 }
 
 /// Why the lake cannot be opened.
@@ -26,6 +29,9 @@ pub enum OpenError {
     /// The live aggregates.
     #[error(transparent)]
     Live(#[from] LiveError),
+    /// The columnar files.
+    #[error(transparent)]
+    Columns(#[from] ColumnError),
     /// The directory.
     #[error("make {path}")]
     Directory {
@@ -42,6 +48,30 @@ pub struct Lake {
     // Dropped in this order: the log first, which ends the feed the follower waits for.
     log: EventLog,
     live: LiveFollower,
+    columns: ColumnStore,
+}
+
+/// What housekeeping did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Housekeeping {
+    /// Events moved from the log into files.
+    pub events: u64,
+    /// The log holds nothing below this sequence any more, but for the segment being written.
+    pub trimmed_to: u64,
+}
+
+/// Why housekeeping failed; what it had not reached stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum HousekeepingError {
+    /// The columnar files.
+    #[error(transparent)]
+    Columns(#[from] ColumnError),
+    /// The live aggregates.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] AppendError),
 }
 
 impl Lake {
@@ -56,9 +86,10 @@ impl Lake {
                 source,
             })?;
         let (live, feed) = LiveFollower::open(Arc::clone(&io), dir, options.live)?;
+        let columns = ColumnStore::open(Arc::clone(&io), dir, options.columns)?;
         let log = EventLog::open(io, &dir.join("log"), options.log, Box::new(feed))?;
         live.wait_until(log.next_sequence());
-        Ok(Self { log, live })
+        Ok(Self { log, live, columns })
     }
 
     /// Appends a batch and waits until it is durable; see [`EventLog::append`].
@@ -117,6 +148,62 @@ impl Lake {
     #[must_use]
     pub fn log(&self) -> &EventLog {
         &self.log
+    }
+
+    /// Moves what is in the log into files, so that every question sees it. Cheap if there is
+    /// nothing to move; meant to be called every second or two.
+    ///
+    /// # Errors
+    /// [`ColumnError`]; the log still holds what was not moved.
+    pub fn flush(&self) -> Result<u64, ColumnError> {
+        let mut events = 0;
+        loop {
+            let flushed = self.columns.flush(&self.log)?;
+            events += flushed.events;
+            if flushed.events == 0 {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Flushes, checkpoints the live aggregates, and gives up the log both no longer need. Meant
+    /// to be called every minute or so: it bounds the log and the time a start takes.
+    ///
+    /// # Errors
+    /// [`HousekeepingError`]; nothing is lost, and calling again goes on.
+    pub fn keep_house(&self) -> Result<Housekeeping, HousekeepingError> {
+        let events = self.flush()?;
+        let counted = self.live.checkpoint()?;
+        let trimmed_to = counted.min(self.columns.state().flushed_sequence);
+        self.log.trim(trimmed_to)?;
+        Ok(Housekeeping { events, trimmed_to })
+    }
+
+    /// Erases a unit from files and dictionary; `None` if it was never seen. Live aggregates hold
+    /// counts and 64-bit hashes of units, no names.
+    ///
+    /// # Errors
+    /// [`HousekeepingError`]; calling again completes what was begun.
+    pub fn erase_unit(&self, unit: &str) -> Result<Option<ErasureReceipt>, HousekeepingError> {
+        self.keep_house()?;
+        Ok(self.columns.erase_unit(&self.log, unit)?)
+    }
+
+    /// Reads everything again and checks it. `progress` is told files done and files in all.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the log cannot be listed; faults of the data are in the report.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<VerifyReport, ColumnError> {
+        self.columns.verify(&self.log, progress)
+    }
+
+    /// The columnar files.
+    #[must_use]
+    pub fn columns(&self) -> &ColumnStore {
+        &self.columns
     }
 
     /// Whether events are taken.

@@ -6,6 +6,7 @@
 //! of receipt come with the events.
 
 mod codec;
+mod columns;
 mod io;
 mod lake;
 mod live;
@@ -13,8 +14,12 @@ mod log;
 mod sealed;
 
 pub use codec::CodecError;
+pub use columns::{
+    ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, FileMeta,
+    FlushReport, LakeState, RowGroupMeta, Rows, Texts, VerifyReport,
+};
 pub use io::{LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file};
-pub use lake::{Lake, LakeOptions, OpenError};
+pub use lake::{Housekeeping, HousekeepingError, Lake, LakeOptions, OpenError};
 pub use live::{LiveError, LiveFollower};
 pub use log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,

@@ -389,6 +389,27 @@ impl EventLog {
         recovery::read_range(self.io.as_ref(), &self.dir, sequence, end, each)
     }
 
+    /// The first sequence still in the log.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if the directory cannot be read.
+    pub fn first_sequence(&self) -> Result<u64, LogError> {
+        let names = segment::list(self.io.as_ref(), &self.dir)?;
+        Ok(names
+            .segments
+            .first()
+            .copied()
+            .unwrap_or_else(|| self.next_sequence()))
+    }
+
+    /// Segments in the log.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if the directory cannot be read.
+    pub fn segments(&self) -> Result<usize, LogError> {
+        Ok(segment::list(self.io.as_ref(), &self.dir)?.segments.len())
+    }
+
     /// The sequence the next event will get; everything below is durable.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {

@@ -23,7 +23,7 @@ fn options() -> LakeOptions {
             reserve_bytes: 0,
             ..LogOptions::default()
         },
-        live: LiveLimits::default(),
+        ..LakeOptions::default()
     }
 }
 

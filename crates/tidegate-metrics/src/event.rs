@@ -14,7 +14,10 @@ use id::{EventId, TraceId};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What sort of record an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// Something the application reports: a purchase, a page, a finished step.
     Track,

@@ -8,19 +8,37 @@
 //! exist and in which order they arrived are arguments. Durable storage is the business of
 //! `tidegate-lake`; what the numbers mean statistically is that of `tidegate-stats`.
 
+mod activity;
 mod event;
+mod exposure;
+mod filter;
 mod ingest;
+mod journey;
 mod live;
+mod measure;
+mod query;
 
+pub use activity::{Retention, Usage, UsageCell};
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
 pub use event::{
     Event, EventKind, Properties, PropertyValue, ServedFlags, UnknownEventKind, unit_hash,
 };
+pub use exposure::{Assignment, ExposureEvent, assign_units};
+pub use filter::{EventFilter, PropertyFilter, PropertyTest, Scalar};
 pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
+};
+pub use journey::{
+    ClassifiedEvent, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold, JourneyGroup,
+    JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step, StepOrder,
 };
 pub use live::{
     ArmCounts, Incomplete, LatencyHistogram, LiveAggregates, LiveLimits, MAX_RUNGS, MarkError,
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,
 };
+pub use measure::{
+    Aggregate, GroupStatistics, Measure, MetricDefinition, MetricSummary, Observation,
+    UnitMeasurement, UnitMeasurements, UnitQuantity, Winsorise, measure_units, summarise,
+};
+pub use query::{Answer, Days, Findings, Grouping, MAX_USAGE_EVENTS, Query};

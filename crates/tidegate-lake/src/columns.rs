@@ -1,0 +1,95 @@
+//! The columnar files: the log's events as Parquet, open to any engine.
+//!
+//! One file per UTC day and flush, compacted to one file per day. Inside, rows are ordered by
+//! (unit bucket, time, event id) and row groups end at bucket boundaries, so that a question is
+//! answered bucket by bucket, in time order, without a sort: a unit's whole history lies in one
+//! bucket, and its state fits a cache. Small flushes share row groups between buckets, because
+//! 64 groups for a thousand events would be mostly footers. `docs/lake.md` documents the columns.
+//!
+//! Commit protocol: data files written aside, synced, renamed; the directory synced; one manifest
+//! record appended and synced; only then are the files part of the lake, and only then may the
+//! log be trimmed. A crash leaves the old list or the new one; what no manifest record names is
+//! deleted at the next start.
+//!
+//! Events count once: copies of an event id that the door did not recognise fall into the same
+//! day and bucket, where reading drops all but one and compaction removes them for good.
+
+mod compaction;
+mod erasure;
+mod file;
+mod manifest;
+mod merge;
+mod rows;
+mod schema;
+mod store;
+mod units;
+mod verify;
+
+pub use erasure::ErasureReceipt;
+pub use manifest::{FileMeta, LakeState, RowGroupMeta};
+pub use rows::{Rows, Texts};
+pub use store::{ColumnOptions, ColumnStore, CompactionReport, FlushReport};
+pub use verify::VerifyReport;
+
+use crate::codec::CodecError;
+use crate::log::LogError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the columnar files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ColumnError {
+    /// The disk failed.
+    #[error("access {path}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Parquet or Arrow refused.
+    #[error("read or write {path} as Parquet: {detail}")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        detail: String,
+    },
+    /// Stored data contradicts itself.
+    #[error("read {path}: {detail}; restore it from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A property or flag text could not be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl ColumnError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn parquet(path: &Path, error: &dyn std::fmt::Display) -> Self {
+        Self::Parquet {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, detail: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            detail: detail.into(),
+        }
+    }
+}

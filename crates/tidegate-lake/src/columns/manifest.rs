@@ -1,0 +1,279 @@
+//! The manifest: which files are the lake. An append-only log of checksummed records.
+//!
+//! A record is: length (4), XXH3-64 of the text (8), JSON text. Every record is synced before the
+//! next is written, so a damaged one with nothing good behind it is an unfinished commit and is
+//! cut; a damaged one with a good one behind it is an error. At each start the manifest is
+//! replaced by one record that states the whole, which also makes durable what was read.
+
+use super::ColumnError;
+use crate::io::{LakeFile, LakeIo, read_file, replace_file};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+const NAME: &str = "manifest";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 12;
+const MAX_BYTES: u64 = 1 << 30;
+
+/// One event file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMeta {
+    /// Its name in the lake's `events` directory.
+    pub name: String,
+    /// Days since 1970-01-01 (UTC) of every event in it.
+    pub day: i64,
+    /// Rows.
+    pub rows: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// XXH3-64 of the content.
+    pub checksum: u64,
+    /// Its row groups in order.
+    pub groups: Vec<RowGroupMeta>,
+    /// True if it is the product of a compaction: no id occurs twice in it.
+    pub is_compacted: bool,
+}
+
+/// One row group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowGroupMeta {
+    /// The lowest bucket with rows in it.
+    pub first_bucket: u16,
+    /// The highest bucket with rows in it.
+    pub last_bucket: u16,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// A file of the unit dictionary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnitsMeta {
+    pub(super) name: String,
+    pub(super) units: u64,
+    pub(super) checksum: u64,
+    pub(super) bytes: u64,
+}
+
+/// What the manifest says in the end: the lake at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LakeState {
+    version: u32,
+    /// Buckets units are spread over; fixed for the life of the lake.
+    pub buckets: u16,
+    /// Every event below this ingest sequence is in the files.
+    pub flushed_sequence: u64,
+    /// The event files by name.
+    pub files: BTreeMap<String, FileMeta>,
+    pub(super) units: Vec<UnitsMeta>,
+    /// Erased units as (bucket, ordinal); their rows are invisible.
+    pub erased: BTreeSet<(u16, u32)>,
+    /// Copies of events removed for good so far.
+    pub duplicates_removed: u64,
+    pub(super) next_file: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Record {
+    Whole(Box<LakeState>),
+    Flushed {
+        through_sequence: u64,
+        files: Vec<FileMeta>,
+        units: Option<UnitsMeta>,
+        next_file: u64,
+    },
+    Compacted {
+        removed: Vec<String>,
+        added: Option<FileMeta>,
+        duplicates: u64,
+        next_file: u64,
+    },
+    UnitsRewritten {
+        units: Vec<UnitsMeta>,
+        next_file: u64,
+    },
+    Erased {
+        bucket: u16,
+        unit: u32,
+    },
+    Expired {
+        removed: Vec<String>,
+    },
+}
+
+impl LakeState {
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Whole(state) => *self = *state,
+            Record::Flushed {
+                through_sequence,
+                files,
+                units,
+                next_file,
+            } => {
+                self.flushed_sequence = through_sequence;
+                self.files
+                    .extend(files.into_iter().map(|file| (file.name.clone(), file)));
+                self.units.extend(units);
+                self.next_file = next_file;
+            }
+            Record::Compacted {
+                removed,
+                added,
+                duplicates,
+                next_file,
+            } => {
+                for name in &removed {
+                    self.files.remove(name);
+                }
+                self.files
+                    .extend(added.map(|file| (file.name.clone(), file)));
+                self.duplicates_removed += duplicates;
+                self.next_file = next_file;
+            }
+            Record::UnitsRewritten { units, next_file } => {
+                self.units = units;
+                self.next_file = next_file;
+            }
+            Record::Erased { bucket, unit } => {
+                self.erased.insert((bucket, unit));
+            }
+            Record::Expired { removed } => {
+                for name in &removed {
+                    self.files.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Event files by day, in order.
+    #[must_use]
+    pub fn days(&self) -> BTreeMap<i64, Vec<&FileMeta>> {
+        let mut days: BTreeMap<i64, Vec<&FileMeta>> = BTreeMap::new();
+        for file in self.files.values() {
+            days.entry(file.day).or_default().push(file);
+        }
+        days
+    }
+
+    /// Rows in all event files, copies and erased ones included.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.files.values().map(|file| file.rows).sum()
+    }
+}
+
+/// The open manifest.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    path: PathBuf,
+    file: Arc<dyn LakeFile>,
+    end: u64,
+    state: Arc<LakeState>,
+    has_failed: bool,
+}
+
+fn frame(record: &Record) -> io::Result<Vec<u8>> {
+    let text = serde_json::to_vec(record)?;
+    let length = u32::try_from(text.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut frame = Vec::with_capacity(HEADER_BYTES + text.len());
+    frame.extend(length.to_le_bytes());
+    frame.extend(xxh3_64(&text).to_le_bytes());
+    frame.extend(text);
+    Ok(frame)
+}
+
+/// The record at the start of the bytes and its length, if it is good.
+fn good_record(bytes: &[u8]) -> Option<(Record, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let text = rest.get(..length).filter(|_| length > 0)?;
+    if xxh3_64(text) != u64::from_le_bytes(*sum) {
+        return None;
+    }
+    let record = serde_json::from_slice(text).ok()?;
+    Some((record, HEADER_BYTES + length))
+}
+
+impl Manifest {
+    pub(super) fn open(io: &dyn LakeIo, dir: &Path, buckets: u16) -> Result<Self, ColumnError> {
+        let path = dir.join(NAME);
+        let failed = |e: io::Error| ColumnError::io(&path, e);
+        let mut state = LakeState {
+            version: VERSION,
+            buckets,
+            ..LakeState::default()
+        };
+        match read_file(io, &path, MAX_BYTES) {
+            Ok(content) => replay(&path, &content, &mut state)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        if state.version != VERSION {
+            let detail = format!("format version {} is not {VERSION}", state.version);
+            return Err(ColumnError::damaged(&path, detail));
+        }
+        let whole = frame(&Record::Whole(Box::new(state.clone()))).map_err(failed)?;
+        replace_file(io, dir, NAME, &whole).map_err(failed)?;
+        let file = io.open(&path).map_err(failed)?;
+        Ok(Self {
+            end: whole.len() as u64,
+            file,
+            state: Arc::new(state),
+            has_failed: false,
+            path,
+        })
+    }
+
+    pub(super) fn state(&self) -> Arc<LakeState> {
+        Arc::clone(&self.state)
+    }
+
+    /// Makes a record durable, then part of the state. After a failure other than a full disk
+    /// nothing is known of what the disk holds, so nothing more is committed until a restart.
+    pub(super) fn commit(&mut self, record: Record) -> Result<(), ColumnError> {
+        if self.has_failed {
+            let detail = "an earlier commit failed; restart to read back what is there";
+            return Err(ColumnError::damaged(&self.path, detail));
+        }
+        let bytes = frame(&record).map_err(|e| ColumnError::io(&self.path, e))?;
+        let written = self
+            .file
+            .write_all_at(&bytes, self.end)
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            self.has_failed = error.kind() != io::ErrorKind::StorageFull;
+            return Err(ColumnError::io(&self.path, error));
+        }
+        self.end += bytes.len() as u64;
+        let mut state = LakeState::clone(&self.state);
+        state.apply(record);
+        self.state = Arc::new(state);
+        Ok(())
+    }
+}
+
+fn replay(path: &Path, content: &[u8], state: &mut LakeState) -> Result<(), ColumnError> {
+    let mut offset = 0;
+    while let Some((record, length)) = content.get(offset..).and_then(good_record) {
+        state.apply(record);
+        offset += length;
+    }
+    let is_damaged = (offset + 1..content.len())
+        .any(|later| content.get(later..).and_then(good_record).is_some());
+    if is_damaged || (offset == 0 && !content.is_empty()) {
+        let detail = format!("record at byte {offset} is damaged");
+        return Err(ColumnError::damaged(path, detail));
+    }
+    if offset < content.len() {
+        tracing::warn!(
+            manifest.offset = offset,
+            "cut an unfinished record at the end of the manifest"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Verification: everything is read again and every promise checked.
+
+use super::ColumnError;
+use super::file::{checksum_of, read_batches};
+use super::manifest::{FileMeta, LakeState};
+use super::schema::column;
+use super::store::ColumnStore;
+use super::units::{bucket_of, read_entries};
+use crate::log::EventLog;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type};
+use serde::Serialize;
+
+const DAY_US: i64 = 86_400_000_000;
+const IDS_PER_PASS: u64 = 32_000_000;
+
+/// What verification found. No problems means: every checksum, count and order holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Distinct events, in files and in the log.
+    pub events: u64,
+    /// Further copies of these events, which no answer counts.
+    pub duplicates: u64,
+    /// Event files read.
+    pub files: usize,
+    /// Log segments read.
+    pub log_segments: usize,
+    /// Everything that is wrong; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+impl ColumnStore {
+    /// Reads every file and the log again. `progress` is told files done and files in all.
+    ///
+    /// # Errors
+    /// [`ColumnError::Log`] if the log cannot be listed. Everything else is a problem in the
+    /// report, so that one damaged file does not hide the next.
+    pub fn verify(
+        &self,
+        log: &EventLog,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<VerifyReport, ColumnError> {
+        let state = self.state();
+        let mut report = VerifyReport {
+            files: state.files.len(),
+            log_segments: log.segments()?,
+            ..VerifyReport::default()
+        };
+        self.verify_units(&state, &mut report.problems);
+        for (done, file) in state.files.values().enumerate() {
+            progress(done, state.files.len());
+            if let Err(error) = self.verify_file(&state, file, &mut report.problems) {
+                report.problems.push(error_text(&error));
+            }
+        }
+        progress(state.files.len(), state.files.len());
+        self.count_events(log, &state, &mut report);
+        Ok(report)
+    }
+
+    fn verify_units(&self, state: &LakeState, problems: &mut Vec<String>) {
+        for file in &state.units {
+            let path = self.units_dir.join(&file.name);
+            match checksum_of(self.io.as_ref(), &path) {
+                Ok(found) if found == (file.bytes, file.checksum) => {}
+                Ok(_) => problems.push(format!("{}: checksum differs", path.display())),
+                Err(error) => problems.push(format!("{}: {error}", path.display())),
+            }
+            let mut misplaced = 0u64;
+            let read = read_entries(self.io.as_ref(), &path, &mut |entry| {
+                let is_right = entry
+                    .unit_id
+                    .is_none_or(|unit| bucket_of(&unit, state.buckets) == entry.bucket);
+                misplaced += u64::from(!is_right);
+            });
+            if let Err(error) = read {
+                problems.push(error_text(&error));
+            }
+            if misplaced > 0 {
+                problems.push(format!(
+                    "{}: {misplaced} units in a wrong bucket",
+                    path.display()
+                ));
+            }
+        }
+    }
+
+    fn verify_file(
+        &self,
+        state: &LakeState,
+        file: &FileMeta,
+        problems: &mut Vec<String>,
+    ) -> Result<(), ColumnError> {
+        let path = self.events_dir.join(&file.name);
+        let found = checksum_of(self.io.as_ref(), &path).map_err(|e| ColumnError::io(&path, e))?;
+        if found != (file.bytes, file.checksum) {
+            problems.push(format!("{}: checksum differs", path.display()));
+            return Ok(());
+        }
+        let mut check = OrderCheck::new(file.day);
+        let columns = [column::BUCKET, column::UNIT, column::TIME, column::EVENT_ID];
+        read_batches(
+            self.io.as_ref(),
+            &path,
+            None,
+            Some(&columns),
+            None,
+            &mut |batch| {
+                let units = |bucket| self.unit_count(bucket);
+                check
+                    .batch(&batch, &units)
+                    .ok_or_else(|| ColumnError::damaged(&path, "not an event file"))
+            },
+        )?;
+        if check.rows != file.rows {
+            let (rows, expected) = (check.rows, file.rows);
+            problems.push(format!(
+                "{}: {rows} rows instead of {expected}",
+                path.display()
+            ));
+        }
+        if check
+            .last
+            .is_some_and(|(bucket, _, _)| bucket >= state.buckets)
+        {
+            problems.push(format!("{}: a bucket beyond the last", path.display()));
+        }
+        for (wrong, what) in [
+            (check.out_of_order, "out of order"),
+            (check.out_of_day, "outside the file's day"),
+            (check.unknown_unit, "of units the dictionary does not know"),
+        ] {
+            if wrong > 0 {
+                problems.push(format!("{}: {wrong} rows {what}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    // Ids are counted in passes over their residues, so that memory is bounded however many
+    // there are.
+    fn count_events(&self, log: &EventLog, state: &LakeState, report: &mut VerifyReport) {
+        let passes = u128::from(state.rows() / IDS_PER_PASS + 1);
+        for pass in 0..passes {
+            let mut ids: Vec<u128> = Vec::new();
+            let mut keep = |id: u128| {
+                if id % passes == pass {
+                    ids.push(id);
+                }
+            };
+            for file in state.files.values() {
+                // A file that cannot be read has been reported already.
+                let _ = self.each_id(file, &mut keep);
+            }
+            let read = log.read_from(state.flushed_sequence, &mut |stretch| {
+                let sequenced = (stretch.first_sequence..).zip(&stretch.events);
+                for (sequence, event) in sequenced {
+                    if sequence >= state.flushed_sequence {
+                        keep(event.id.0);
+                    }
+                }
+                true
+            });
+            if let Err(error) = read
+                && pass == 0
+            {
+                report.problems.push(error_text(&error));
+            }
+            let all = ids.len() as u64;
+            ids.sort_unstable();
+            ids.dedup();
+            report.events += ids.len() as u64;
+            report.duplicates += all - ids.len() as u64;
+        }
+    }
+
+    fn each_id(&self, file: &FileMeta, each: &mut dyn FnMut(u128)) -> Result<(), ColumnError> {
+        let path = self.events_dir.join(&file.name);
+        let columns = [column::EVENT_ID];
+        read_batches(
+            self.io.as_ref(),
+            &path,
+            None,
+            Some(&columns),
+            None,
+            &mut |batch| {
+                let wrong = || ColumnError::damaged(&path, "not an event file");
+                let ids = batch.columns().first().ok_or_else(wrong)?;
+                let ids = ids.as_fixed_size_binary_opt().ok_or_else(wrong)?;
+                for row in 0..ids.len() {
+                    let id = ids.value(row).try_into().map_err(|_| wrong())?;
+                    each(u128::from_be_bytes(id));
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+struct OrderCheck {
+    day: i64,
+    last: Option<(u16, i64, [u8; 16])>,
+    rows: u64,
+    out_of_order: u64,
+    out_of_day: u64,
+    unknown_unit: u64,
+}
+
+impl OrderCheck {
+    fn new(day: i64) -> Self {
+        Self {
+            day,
+            last: None,
+            rows: 0,
+            out_of_order: 0,
+            out_of_day: 0,
+            unknown_unit: 0,
+        }
+    }
+
+    fn batch(&mut self, batch: &RecordBatch, units: &dyn Fn(u16) -> u32) -> Option<()> {
+        let mut columns = batch.columns().iter();
+        let bucket = columns.next()?.as_primitive_opt::<UInt16Type>()?;
+        let unit = columns.next()?.as_primitive_opt::<UInt32Type>()?;
+        let time = columns.next()?;
+        let time = time.as_primitive_opt::<TimestampMicrosecondType>()?;
+        let ids = columns.next()?.as_fixed_size_binary_opt()?;
+        let mut known = (u16::MAX, 0);
+        for row in 0..batch.num_rows() {
+            let id = ids.value(row).try_into().ok()?;
+            let key = (bucket.value(row), time.value(row), id);
+            if known.0 != key.0 {
+                known = (key.0, units(key.0));
+            }
+            self.rows += 1;
+            self.out_of_order += u64::from(self.last.is_some_and(|last| last > key));
+            self.out_of_day += u64::from(key.1.div_euclid(DAY_US) != self.day);
+            self.unknown_unit += u64::from(unit.value(row) >= known.1);
+            self.last = Some(key);
+        }
+        Some(())
+    }
+}
+
+/// An error with its causes, as one line.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

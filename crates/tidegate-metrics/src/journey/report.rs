@@ -1,0 +1,142 @@
+//! What a journey fold answers; reports of buckets merge by adding.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A journey's outcome by variant and segment. Variants and segments are the numbers given to the
+/// fold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct JourneyReport {
+    steps: usize,
+    /// Groups by (variant, segment).
+    #[serde(serialize_with = "as_rows")]
+    pub groups: BTreeMap<(u32, u32), JourneyGroup>,
+    /// Units excluded because they were exposed to two variants.
+    pub mixed_units: u64,
+}
+
+fn as_rows<S: serde::Serializer>(
+    groups: &BTreeMap<(u32, u32), JourneyGroup>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(groups.iter())
+}
+
+/// One group of units.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct JourneyGroup {
+    /// Units with any step's event in the entry range, or with a chain.
+    pub units: u64,
+    /// Units that reached at least step 1, 2, and so on.
+    pub reached: Vec<u64>,
+    /// Completions; with re-entry a unit may have several.
+    pub completions: u64,
+    /// Units that have not completed and whose latest chain may still do so.
+    pub immature: u64,
+    /// For each step the times since the step before at the first arrival, microseconds; empty
+    /// for the first step and in any order.
+    #[serde(skip)]
+    pub step_us: Vec<Vec<i64>>,
+    /// Times from first step to last at the first completion, microseconds.
+    #[serde(skip)]
+    pub total_us: Vec<i64>,
+}
+
+pub(super) struct Samples;
+
+impl Samples {
+    pub(super) fn add(
+        group: &mut JourneyGroup,
+        level: usize,
+        since_step_us: Option<i64>,
+        total_us: Option<i64>,
+    ) {
+        group.total_us.extend(total_us);
+        if let Some(samples) = group.step_us.get_mut(level - 1) {
+            samples.extend(since_step_us);
+        }
+    }
+}
+
+impl JourneyReport {
+    pub(super) fn empty(steps: usize) -> Self {
+        Self {
+            steps,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn group(&mut self, variant: u32, segment: u32) -> &mut JourneyGroup {
+        let steps = self.steps;
+        self.groups
+            .entry((variant, segment))
+            .or_insert_with(|| JourneyGroup {
+                reached: vec![0; steps],
+                step_us: vec![Vec::new(); steps],
+                ..JourneyGroup::default()
+            })
+    }
+
+    /// Adds another bucket's report of the same journey.
+    pub fn merge(&mut self, other: Self) {
+        self.steps = self.steps.max(other.steps);
+        self.mixed_units += other.mixed_units;
+        for ((variant, segment), from) in other.groups {
+            let to = self.group(variant, segment);
+            to.units += from.units;
+            to.completions += from.completions;
+            to.immature += from.immature;
+            for (to, from) in to.reached.iter_mut().zip(from.reached) {
+                *to += from;
+            }
+            for (to, from) in to.step_us.iter_mut().zip(from.step_us) {
+                to.extend(from);
+            }
+            to.total_us.extend(from.total_us);
+        }
+    }
+}
+
+impl JourneyGroup {
+    /// The exact quantile of the completion times by the rule "linear between order statistics at
+    /// position q (n - 1)", microseconds; `None` without completions.
+    #[must_use]
+    pub fn total_quantile_us(&self, q: f64) -> Option<f64> {
+        linear_quantile(&self.total_us, q)
+    }
+
+    /// The same for the time from the step before to `step`, counted from 1.
+    #[must_use]
+    pub fn step_quantile_us(&self, step: usize, q: f64) -> Option<f64> {
+        let samples = self.step_us.get(step.checked_sub(1)?)?;
+        linear_quantile(samples, q)
+    }
+}
+
+/// The quantile of some values at position `q (n - 1)`, linear between neighbours.
+fn linear_quantile(values: &[i64], q: f64) -> Option<f64> {
+    let last = values.len().checked_sub(1)?;
+    if !(0.0..=1.0).contains(&q) {
+        return None;
+    }
+    let mut values = values.to_vec();
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a position below the number of values, which is far below 2^53"
+    )]
+    let (position, below) = {
+        let position = q * last as f64;
+        (position, position.floor() as usize)
+    };
+    let (_, low, above) = values.select_nth_unstable(below.min(last));
+    let low = *low;
+    let high = above.iter().min().copied().unwrap_or(low);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "durations in microseconds are exact in a double up to 285 years"
+    )]
+    let (low, high) = (low as f64, high as f64);
+    Some(low + (high - low) * (position - position.floor()))
+}

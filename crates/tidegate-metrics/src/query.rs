@@ -1,0 +1,173 @@
+//! The typed query: every question the lake answers, and the form its answers take.
+//!
+//! A query is data: it can be stored, hashed and compiled for another engine. It holds no "now";
+//! what an answer covers is said by the answer.
+
+use crate::journey::{DefinitionProblem, JourneyDefinition, JourneyReport};
+use crate::measure::{MetricDefinition, MetricSummary};
+use crate::{EventFilter, Retention, Usage};
+use serde::{Deserialize, Serialize};
+
+/// The most events a usage question may name.
+pub const MAX_USAGE_EVENTS: usize = 64;
+
+/// A span of event time: whole UTC days since 1970, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Days {
+    /// The first day.
+    pub first: i64,
+    /// The last day.
+    pub last: i64,
+}
+
+impl Days {
+    /// Every day there is.
+    pub const ALL: Self = Self {
+        first: i64::MIN,
+        last: i64::MAX,
+    };
+}
+
+/// How units are grouped: by the variant of a flag, and perhaps by a property of the exposure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grouping {
+    /// The flag whose exposures assign the units.
+    pub flag: String,
+    /// The property of the first exposure by which arms are divided further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Query {
+    /// A metric by variant.
+    UnitMetric {
+        /// The metric.
+        metric: MetricDefinition,
+        /// The groups.
+        by: Grouping,
+        /// Exposures and events of these days.
+        days: Days,
+    },
+    /// A journey, of everyone or by variant.
+    Journey {
+        /// The journey.
+        journey: JourneyDefinition,
+        /// The groups; without them all units are one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Grouping>,
+        /// Chains begin on these days; windows run past the last.
+        days: Days,
+    },
+    /// Events and distinct units per day.
+    Usage {
+        /// The events, at most [`MAX_USAGE_EVENTS`].
+        events: Vec<EventFilter>,
+        /// The days.
+        days: Days,
+    },
+    /// Units by first active period and periods since.
+    Retention {
+        /// What counts as activity; empty means any event.
+        #[serde(default)]
+        events: Vec<EventFilter>,
+        /// The days; periods are counted from the first.
+        days: Days,
+        /// Days in a period.
+        period_days: u32,
+    },
+}
+
+/// What a query found. Variants and segments are texts here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Findings {
+    /// A metric by variant.
+    UnitMetric(MetricSummary),
+    /// A journey.
+    Journey(JourneyReport),
+    /// Events and distinct units per day.
+    Usage(Usage),
+    /// Units by period.
+    Retention(Retention),
+}
+
+/// An answer and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What was found; numbers of variants and segments refer to `names`.
+    pub findings: Findings,
+    /// Texts of the variants and segments by number; number 0 is "none".
+    pub names: Vec<String>,
+    /// Every event below this ingest sequence is covered.
+    pub watermark: u64,
+    /// The latest event time covered, microseconds since 1970; `None` without events.
+    pub data_end_us: Option<i64>,
+    /// Events read.
+    pub events: u64,
+}
+
+impl Answer {
+    /// The text of a variant or segment.
+    #[must_use]
+    pub fn name(&self, number: u32) -> &str {
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        self.names.get(at).map_or("", String::as_str)
+    }
+}
+
+impl Query {
+    /// Everything that is wrong with the query.
+    #[must_use]
+    pub fn problems(&self) -> Vec<DefinitionProblem> {
+        let problem = |pointer: &str, detail: &str| {
+            vec![DefinitionProblem {
+                pointer: pointer.to_owned(),
+                detail: detail.to_owned(),
+            }]
+        };
+        match self {
+            Self::UnitMetric { metric, .. } => metric.problems(),
+            Self::Journey { journey, .. } => journey.problems(),
+            Self::Usage { events, .. } | Self::Retention { events, .. }
+                if events.len() > MAX_USAGE_EVENTS =>
+            {
+                problem("/events", "ask for at most 64 events at once")
+            }
+            Self::Usage { events, .. } if events.is_empty() => {
+                problem("/events", "name at least one event")
+            }
+            Self::Retention { period_days: 0, .. } => {
+                problem("/period_days", "a period has at least one day")
+            }
+            Self::Retention { days, .. } if days.first == i64::MIN => problem(
+                "/days/first",
+                "periods are counted from the first day; name it",
+            ),
+            Self::Usage { .. } | Self::Retention { .. } => Vec::new(),
+        }
+    }
+
+    /// The events the query asks about; bit `i` of an event's `matched` is filter `i`.
+    #[must_use]
+    pub fn filters(&self) -> Vec<&EventFilter> {
+        match self {
+            Self::UnitMetric { metric, .. } => metric.filters().collect(),
+            Self::Journey { journey, .. } => journey.filters().collect(),
+            Self::Usage { events, .. } | Self::Retention { events, .. } => events.iter().collect(),
+        }
+    }
+
+    /// How units are grouped, if by a flag.
+    #[must_use]
+    pub fn grouping(&self) -> Option<&Grouping> {
+        match self {
+            Self::UnitMetric { by, .. } => Some(by),
+            Self::Journey { by, .. } => by.as_ref(),
+            Self::Usage { .. } | Self::Retention { .. } => None,
+        }
+    }
+}
