@@ -6,17 +6,21 @@
 
 pub mod access;
 pub mod app;
+pub mod clients;
 pub mod clock;
 pub mod dev;
 pub mod events;
+pub mod grpc;
 pub mod http;
 pub mod last_good;
+pub mod listener;
 pub mod live;
 pub mod rate_limit;
 pub mod reconcile;
 pub mod rollouts;
 pub mod runtime;
 pub mod stops;
+pub mod streams;
 mod time_text;
 
 /// The project that exists from the start and is meant where none is named.

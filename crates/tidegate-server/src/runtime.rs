@@ -24,10 +24,12 @@ use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::events::{Events, Followers};
 use crate::last_good::LastGood;
+use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
+use crate::streams::Streams;
 
 /// How a server is to run. Resolved once, by the binary.
 #[derive(Debug, Clone)]
@@ -84,6 +86,22 @@ pub struct Running {
 }
 
 impl Running {
+    /// Also answers at the ports flagd's providers use when nothing is configured: on loopback,
+    /// without credentials, as a `server` of `project`.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`], for instance where a flagd runs already; none is open then.
+    pub async fn open_flagd_ports(&self, project: &str) -> Result<(), StartError> {
+        let mut doors = Vec::new();
+        for port in FlagdPort::ALL {
+            let address = port.address();
+            let door = Door::flagd(port, project).await;
+            doors.push(door.map_err(|source| StartError::Listen { address, source })?);
+        }
+        self.tasks.spawn(answer(doors, self.app.clone()));
+        Ok(())
+    }
+
     /// Stops accepting, finishes what is under way, and returns when all is quiet or the wait is
     /// over.
     pub async fn stop(self, wait: Duration) {
@@ -102,7 +120,7 @@ impl Running {
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
     let (listener, address) = bind(&settings).await?;
     let (app, kept) = open(&settings, clock)?;
-    let shutdown = CancellationToken::new();
+    let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     open_storage(&app, &settings).await;
     crate::reconcile::once(&app, Some(&kept)).await;
@@ -117,7 +135,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
-    tasks.spawn(answer(listener, app.clone(), shutdown.clone()));
+    tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     Ok(Running {
         app,
         address,
@@ -148,9 +166,9 @@ pub async fn start_without_storage(
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock)?;
-    let shutdown = CancellationToken::new();
+    let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
-    tasks.spawn(answer(listener, app.clone(), shutdown.clone()));
+    tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     Ok(Running {
         app,
         address,
@@ -174,13 +192,20 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, address))
 }
 
-async fn answer(listener: TcpListener, app: App, shutdown: CancellationToken) {
+async fn answer(doors: Vec<Door>, app: App) {
     let (router, _) = crate::http::router(&app);
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the listener failed");
+    let closing = app.streams.closing.clone();
+    let drained = listener::serve(doors, &router, listener::Limits::default(), closing).await;
+    if drained.cut > 0 {
+        tracing::warn!(
+            connections = drained.cut,
+            "some connections were cut off while draining"
+        );
     }
 }
+
+/// Streams over all protocols and projects.
+const MOST_STREAMS: usize = 20_000;
 
 /// Everything that needs no storage.
 fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), StartError> {
@@ -213,11 +238,19 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         flag_limits: Limits::default(),
         stops,
         rollouts,
+        streams: Streams::new(&instance_name(), MOST_STREAMS),
         clock,
         loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
     });
     Ok((app, kept))
+}
+
+/// A name that no other process has, so that event ids of two processes are never mixed up.
+fn instance_name() -> String {
+    let mut name = uuid::Uuid::new_v4().simple().to_string();
+    name.truncate(12);
+    name
 }
 
 fn local_developer() -> Principal {

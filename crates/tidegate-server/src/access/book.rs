@@ -7,10 +7,14 @@ use std::collections::HashMap;
 
 use tidegate_store::{CredentialHash, PresentedCredential, Secret};
 
+use super::ticket;
 use super::{Principal, PrincipalKind, Role};
 
 /// The longest credential that is looked at; anything longer is garbage.
 const MAX_CREDENTIAL_BYTES: usize = 300;
+
+/// The id of whoever presents the bootstrap token. Selectors are longer.
+const BOOTSTRAP: &str = "bootstrap";
 
 /// One credential as the book keeps it: never the secret, only its hash.
 #[derive(Debug, Clone)]
@@ -25,6 +29,18 @@ pub struct BookEntry {
     pub expires_at_us: Option<i64>,
     /// Disabled without deletion, so that its history stays readable.
     pub disabled: bool,
+}
+
+impl BookEntry {
+    fn refuse_if_over(&self, now_us: i64) -> Result<(), Refusal> {
+        if self.disabled {
+            return Err(Refusal::Disabled);
+        }
+        if self.expires_at_us.is_some_and(|expiry| now_us >= expiry) {
+            return Err(Refusal::Expired);
+        }
+        Ok(())
+    }
 }
 
 /// Why a credential was refused. The caller learns only that it was (401); the reason is for logs.
@@ -84,7 +100,7 @@ impl AccessBook {
         if let Some(entry) = &self.bootstrap
             && entry.hash.matches(&Secret::new(credential))
         {
-            return Ok(principal_of("bootstrap", entry));
+            return Ok(principal_of(BOOTSTRAP, entry));
         }
         let presented = PresentedCredential::parse(credential).map_err(|_| Refusal::Malformed)?;
         let entry = self
@@ -94,13 +110,39 @@ impl AccessBook {
         if !entry.hash.matches(&presented.verifier) {
             return Err(Refusal::Unknown);
         }
-        if entry.disabled {
-            return Err(Refusal::Disabled);
-        }
-        if entry.expires_at_us.is_some_and(|expiry| now_us >= expiry) {
-            return Err(Refusal::Expired);
-        }
+        entry.refuse_if_over(now_us)?;
         Ok(principal_of(&presented.selector, entry))
+    }
+
+    /// The ticket that lets the caller `id` in to its event stream without headers; `None` for a
+    /// caller that has no credential to derive it from.
+    #[must_use]
+    pub fn ticket_of(&self, id: &str) -> Option<String> {
+        Some(ticket::issue(id, self.entry(id)?.hash.as_bytes()))
+    }
+
+    /// Who presents `ticket` at `now_us`, or why nobody does.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; a ticket is refused when its token would be.
+    pub fn redeem(&self, ticket: &str, now_us: i64) -> Result<Principal, Refusal> {
+        if ticket.len() > MAX_CREDENTIAL_BYTES {
+            return Err(Refusal::Malformed);
+        }
+        let id = ticket::selector_of(ticket).ok_or(Refusal::Malformed)?;
+        let entry = self.entry(id).ok_or(Refusal::Unknown)?;
+        if !ticket::is_genuine(ticket, id, entry.hash.as_bytes()) {
+            return Err(Refusal::Unknown);
+        }
+        entry.refuse_if_over(now_us)?;
+        Ok(principal_of(id, entry))
+    }
+
+    fn entry(&self, id: &str) -> Option<&BookEntry> {
+        match id {
+            BOOTSTRAP => self.bootstrap.as_ref(),
+            selector => self.entries.get(selector),
+        }
     }
 
     /// The configured bootstrap credential, which a reload of the book keeps.

@@ -8,6 +8,7 @@
 mod book;
 mod permission;
 mod principal;
+mod ticket;
 
 pub use book::{AccessBook, BookEntry, Refusal};
 pub use permission::{Permission, PermissionSet, Role};

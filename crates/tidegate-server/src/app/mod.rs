@@ -29,6 +29,7 @@ use crate::live::Live;
 use crate::rate_limit::RateLimits;
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
+use crate::streams::Streams;
 
 /// Handles to everything a use case or a handler needs. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +55,8 @@ pub struct Parts {
     pub rollouts: Rollouts,
     /// Stops that work without the store.
     pub stops: Stops,
+    /// Who is connected, and when all of them are to go.
+    pub streams: Streams,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Taken in turns by those who load configuration, so that waiting writers share one load.

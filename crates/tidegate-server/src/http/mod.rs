@@ -2,6 +2,7 @@
 
 mod audit;
 mod body;
+pub(crate) mod connect;
 mod events;
 mod health;
 pub(crate) mod manifest;
@@ -12,6 +13,7 @@ mod pages;
 mod problem;
 mod rollouts;
 pub mod routes;
+pub(crate) mod sse;
 mod status;
 mod tokens;
 
@@ -41,6 +43,9 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = evaluation(routes);
     routes = definitions(routes);
     routes = administration(routes);
+    routes = crate::grpc::routes(routes);
+    routes = sse::routes(routes);
+    routes = manifest::routes(routes);
     let (router, rows) = routes.finish();
     (
         router.layer(axum::middleware::map_response(headers_for_all)),

@@ -7,11 +7,11 @@
 use std::fmt::Write as _;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_flags::{ErrorCode, Limits, Resolution, parse_context};
@@ -95,13 +95,17 @@ pub(crate) async fn evaluate_one(
 pub(crate) async fn evaluate_all(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
+    Query(announced): Query<Announced>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let Some(project) = app.live.project(principal.default_project()) else {
         return bad_request(None, ErrorCode::General, "the project is not served");
     };
-    let set = project.peek();
+    if let Some(tag) = &announced.flag_config_etag {
+        super::sse::catch_up(&project, tag).await;
+    }
+    let set = project.load();
     let context = match request_context(&body, &app.flag_limits) {
         Ok(context) => context,
         Err(details) => return bad_request(None, ErrorCode::InvalidContext, &details),
@@ -111,14 +115,33 @@ pub(crate) async fn evaluate_all(
     if matches_any(&headers, &tag) {
         return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
     }
-    let text = write_all(&set, &context, now_seconds, &event_streams());
+    let text = write_all(
+        &set,
+        &context,
+        now_seconds,
+        &event_streams(&app, &principal),
+    );
     (StatusCode::OK, [(CONTENT_TYPE, JSON), (ETAG, tag)], text).into_response()
 }
 
-fn event_streams() -> Value {
+/// What an event told the client before it asked again.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Announced {
+    #[serde(rename = "flagConfigEtag")]
+    flag_config_etag: Option<String>,
+}
+
+/// Where the caller learns of changes. The address holds a ticket for that stream alone, because
+/// browsers cannot send a token there.
+fn event_streams(app: &App, principal: &Principal) -> Value {
+    let path = super::sse::PATH;
+    let address = match app.access.load().ticket_of(&principal.id) {
+        Some(ticket) => format!("{path}?ticket={ticket}"),
+        None => path.to_owned(),
+    };
     json!([{
         "type": "sse",
-        "endpoint": { "requestUri": "/ofrep/v1/events" },
+        "endpoint": { "requestUri": address },
         "inactivityDelaySec": 120
     }])
 }

@@ -71,7 +71,7 @@ fn operation(row: &RouteRow) -> Value {
         },
     });
     if let Some(fields) = operation.as_object_mut() {
-        if let Access::Needs(permission) = row.access {
+        if let Access::Needs(permission) | Access::NeedsOrTicket(permission) = row.access {
             fields.insert(
                 "security".to_owned(),
                 json!([{ "bearer": [] }, { "apiKey": [] }]),

@@ -8,17 +8,19 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
 use axum::handler::Handler;
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use http_body_util::Limited;
 use serde::Serialize;
+use tonic::Status;
 
 use super::problem::Problem;
 use crate::access::{Permission, Principal};
 use crate::app::{App, AppError};
+use crate::listener::DoorPrincipal;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,6 +30,9 @@ pub enum Access {
     Public,
     /// Callers whom the table grants this permission, in their own project.
     Needs(Permission),
+    /// As `Needs`, or whoever presents a ticket in the address: for event streams, which
+    /// browsers open without headers.
+    NeedsOrTicket(Permission),
 }
 
 /// In which words a refusal is answered, since each protocol has its own.
@@ -40,6 +45,8 @@ pub enum Dialect {
     Ofrep,
     /// The OpenFeature manifest API: `{"error":{"message","status"}}`.
     Manifest,
+    /// gRPC or Connect, whichever the request speaks.
+    Rpc,
 }
 
 /// The methods routes use.
@@ -154,30 +161,28 @@ async fn guard(
     }
     let limit = rule.row.body_limit;
     if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
-        return refuse_too_large(rule.row.dialect, limit);
+        return refuse_too_large(rule.row.dialect, request.headers(), limit);
     }
-    if let Access::Needs(permission) = rule.row.access {
-        let principal = match authenticate(&rule.app, request.headers()) {
+    if let Access::Needs(permission) | Access::NeedsOrTicket(permission) = rule.row.access {
+        let principal = match authenticate(&rule, &request) {
             Ok(principal) => principal,
-            Err(response) => return refuse_unknown(rule.row.dialect, response),
+            Err(problem) => {
+                return refuse_unknown(rule.row.dialect, request.headers(), problem);
+            }
         };
         let project = parameters
             .iter()
             .find_map(|(name, value)| (name == "project").then_some(value))
             .unwrap_or_else(|| principal.default_project());
         if !principal.may(permission) || !principal.belongs_to(project) {
-            return refuse_forbidden(rule.row.dialect, permission);
+            return refuse_forbidden(rule.row.dialect, request.headers(), permission);
         }
         if let Err(wait) = rule
             .app
             .limits
             .admit(&principal.id, rule.app.clock.monotonic())
         {
-            return AppError::RateLimited {
-                reason: "this credential sends more requests than its limit".to_owned(),
-                retry_after_seconds: wait,
-            }
-            .into_response();
+            return refuse_too_often(rule.row.dialect, request.headers(), wait);
         }
         request.extensions_mut().insert(principal);
     }
@@ -185,21 +190,37 @@ async fn guard(
     next.run(request).await
 }
 
-/// The caller, if its credential is let in. Reads memory only.
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+/// The caller, if its credential, its ticket or the door it came by lets it in. Reads memory only.
+fn authenticate(rule: &Rule, request: &Request) -> Result<Principal, Problem> {
+    let app = &rule.app;
     if let Some(everyone) = &app.open_door {
         return Ok(everyone.clone());
     }
-    let Some(credential) = credential_of(headers) else {
-        return Err(Problem::unauthenticated());
+    if let Some(DoorPrincipal(everyone)) = request.extensions().get() {
+        return Ok(everyone.clone());
+    }
+    let now = app.clock.now_us();
+    let book = app.access.load();
+    let outcome = match (credential_of(request.headers()), rule.row.access) {
+        (Some(credential), _) => book.authenticate(credential, now),
+        (None, Access::NeedsOrTicket(_)) => match ticket_of(request) {
+            Some(ticket) => book.redeem(ticket, now),
+            None => return Err(Problem::unauthenticated()),
+        },
+        (None, _) => return Err(Problem::unauthenticated()),
     };
-    app.access
-        .load()
-        .authenticate(credential, app.clock.now_us())
-        .map_err(|refusal| {
-            tracing::debug!(%refusal, "a credential was refused");
-            Problem::unauthenticated()
-        })
+    outcome.map_err(|refusal| {
+        tracing::debug!(%refusal, "a credential was refused");
+        Problem::unauthenticated()
+    })
+}
+
+/// `?ticket=`; a ticket has no character that an address would encode.
+fn ticket_of(request: &Request) -> Option<&str> {
+    let pairs = request.uri().query()?.split('&');
+    pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(name, value)| (name == "ticket").then_some(value))
 }
 
 /// `Authorization: Bearer`, or `X-API-Key` where there is none.
@@ -231,17 +252,21 @@ fn is_canonical(path: &str) -> bool {
     plain && !encoded
 }
 
-fn refuse_unknown(dialect: Dialect, problem: Problem) -> Response {
+fn refuse_unknown(dialect: Dialect, headers: &HeaderMap, problem: Problem) -> Response {
     match dialect {
         Dialect::Problem => problem.into_response(),
         Dialect::Ofrep => StatusCode::UNAUTHORIZED.into_response(),
         Dialect::Manifest => {
             super::manifest::failure(StatusCode::UNAUTHORIZED, "a valid token is needed")
         }
+        Dialect::Rpc => {
+            let status = Status::unauthenticated("send a token as `authorization: Bearer <token>`");
+            crate::grpc::refusal(headers, &status)
+        }
     }
 }
 
-fn refuse_forbidden(dialect: Dialect, permission: Permission) -> Response {
+fn refuse_forbidden(dialect: Dialect, headers: &HeaderMap, permission: Permission) -> Response {
     match dialect {
         Dialect::Problem => AppError::Forbidden(format!(
             "its credential does not grant {permission:?} in this project"
@@ -252,17 +277,43 @@ fn refuse_forbidden(dialect: Dialect, permission: Permission) -> Response {
             StatusCode::FORBIDDEN,
             "the token does not grant this in this project",
         ),
+        Dialect::Rpc => {
+            let status =
+                Status::permission_denied(format!("the token does not grant {permission:?}"));
+            crate::grpc::refusal(headers, &status)
+        }
     }
 }
 
-fn refuse_too_large(dialect: Dialect, limit: usize) -> Response {
+fn refuse_too_large(dialect: Dialect, headers: &HeaderMap, limit: usize) -> Response {
     match dialect {
         Dialect::Ofrep => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Dialect::Problem => Problem::too_large(limit).into_response(),
         Dialect::Manifest => {
             super::manifest::failure(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
         }
+        Dialect::Rpc => {
+            let status = Status::resource_exhausted(format!("at most {limit} bytes are read"));
+            crate::grpc::refusal(headers, &status)
+        }
     }
+}
+
+fn refuse_too_often(dialect: Dialect, headers: &HeaderMap, wait_seconds: u32) -> Response {
+    let reason = "this credential sends more requests than its limit";
+    let mut response = match dialect {
+        Dialect::Problem | Dialect::Ofrep => AppError::RateLimited {
+            reason: reason.to_owned(),
+            retry_after_seconds: wait_seconds,
+        }
+        .into_response(),
+        Dialect::Manifest => super::manifest::failure(StatusCode::TOO_MANY_REQUESTS, reason),
+        Dialect::Rpc => crate::grpc::refusal(headers, &Status::resource_exhausted(reason)),
+    };
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(wait_seconds));
+    response
 }
 
 #[cfg(test)]

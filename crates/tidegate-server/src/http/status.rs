@@ -21,7 +21,7 @@ pub(crate) async fn status(
         .into_iter()
         .filter(|key| principal.belongs_to(key))
         .filter_map(|key| app.live.project(&key))
-        .map(|project| describe(&project))
+        .map(|project| describe(&app, &project))
         .collect();
     let storage = match async { app.store()?.health().await }.await {
         Ok(health) => json!({
@@ -45,7 +45,7 @@ pub(crate) async fn status(
     .into_response()
 }
 
-fn describe(project: &LiveProject) -> Value {
+fn describe(app: &App, project: &LiveProject) -> Value {
     let set = project.peek();
     json!({
         "project": set.project,
@@ -54,7 +54,7 @@ fn describe(project: &LiveProject) -> Value {
         "epoch": set.epoch,
         "config_tag": set.config_tag,
         "stale_since": set.stale_since_us.map(rfc3339),
-        "listeners": project.changes.listeners(),
+        "clients": app.streams.clients.report(&app.live, &set.project),
         "warnings": set.warnings,
         "problems": set.problems,
     })

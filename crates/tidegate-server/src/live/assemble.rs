@@ -158,7 +158,7 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
     for key in after.ruleset.keys() {
         if before.ruleset.handle(key).is_none() {
             changed.push((key.to_owned(), FlagChange::Create));
-        } else if content(&before.ruleset, key) != content(&after.ruleset, key) {
+        } else if !means_the_same(&before.ruleset, &after.ruleset, key) {
             changed.push((key.to_owned(), FlagChange::Update));
         }
     }
@@ -170,6 +170,21 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
         changed.push((key.to_owned(), FlagChange::Delete));
     }
     changed
+}
+
+/// Whether a flag means the same in both sets. The version of the whole set, which is folded into
+/// every flag's metadata, is no part of it: otherwise every write would change every flag.
+fn means_the_same(before: &Ruleset, after: &Ruleset, key: &str) -> bool {
+    let meaning = |ruleset: &Ruleset| {
+        let mut definition = content(ruleset, key)?.clone();
+        if let Some(Value::Object(metadata)) = definition.get_mut("metadata")
+            && metadata.get("version").and_then(Value::as_str) == ruleset.version()
+        {
+            metadata.shift_remove("version");
+        }
+        Some(definition)
+    };
+    meaning(before) == meaning(after)
 }
 
 fn content<'r>(ruleset: &'r Ruleset, key: &str) -> Option<&'r Value> {
