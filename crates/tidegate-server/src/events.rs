@@ -114,7 +114,8 @@ impl Events {
         bytes: &[u8],
         received_us: i64,
     ) -> Result<Ingested, AppError> {
-        let batch = parse_events(bytes, &self.limits, Arrival::at(received_us)).map_err(refused)?;
+        let batch = parse_events(bytes, &self.limits, Arrival::at(received_us))
+            .map_err(|error| refused(&error))?;
         let summary = ParsedBatchSummary {
             quarantined: batch.quarantined(),
             rejected_events: batch.rejected_events(),
@@ -155,7 +156,7 @@ impl Events {
     }
 }
 
-fn refused(error: BatchError) -> AppError {
+fn refused(error: &BatchError) -> AppError {
     let code = match error {
         BatchError::TooManyBytes { .. } => "batch-too-large",
         BatchError::TooManyEvents { .. } => "too-many-events",

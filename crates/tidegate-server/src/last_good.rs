@@ -28,6 +28,15 @@ struct File {
     source: Source,
 }
 
+/// What a start finds.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Every set that can be read, by project.
+    pub sets: Vec<(String, Source)>,
+    /// A sentence about each file that cannot.
+    pub problems: Vec<String>,
+}
+
 /// The folder of last good sets.
 #[derive(Debug)]
 pub struct LastGood {
@@ -91,7 +100,7 @@ impl LastGood {
     ///
     /// # Errors
     /// Only if the folder itself cannot be listed.
-    pub fn load(&self) -> io::Result<(Vec<(String, Source)>, Vec<String>)> {
+    pub fn load(&self) -> io::Result<Loaded> {
         let mut sets = Vec::new();
         let mut problems = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -104,7 +113,7 @@ impl LastGood {
                 Err(reason) => problems.push(format!("{}: {reason}", path.display())),
             }
         }
-        Ok((sets, problems))
+        Ok(Loaded { sets, problems })
     }
 }
 
@@ -162,7 +171,7 @@ mod tests {
             .replace("ENABLED", "ENABLEd");
         fs::write(&damaged, text).unwrap();
         fs::write(folder.path().join("last-good/torn.json"), "{\"format\":1").unwrap();
-        let (sets, mut problems) = kept.load().unwrap();
+        let Loaded { sets, mut problems } = kept.load().unwrap();
         assert_eq!(sets.len(), 1);
         assert_eq!(sets[0].0, "shop");
         assert_eq!(sets[0].1.config_version, 7);

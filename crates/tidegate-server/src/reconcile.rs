@@ -207,7 +207,7 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
     let mut entries = HashMap::new();
     for project in app.store()?.project_list().await? {
         for token in app.store()?.token_list(&project.key).await? {
-            entries.insert(token.selector.clone(), entry_of(token));
+            entries.insert(token.selector.clone(), entry_of(&token));
         }
     }
     let bootstrap = app.access.load().bootstrap().cloned();
@@ -215,7 +215,7 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn entry_of(token: TokenRecord) -> BookEntry {
+fn entry_of(token: &TokenRecord) -> BookEntry {
     BookEntry {
         hash: token.hash,
         project: token.project.as_str().to_owned(),

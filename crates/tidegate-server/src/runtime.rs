@@ -23,7 +23,7 @@ use crate::access::{AccessBook, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::events::{Events, Followers};
-use crate::last_good::LastGood;
+use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::rate_limit::{RateLimit, RateLimits};
@@ -278,7 +278,7 @@ fn serve_last_good(
     live: &Live,
     now_us: i64,
 ) -> std::io::Result<()> {
-    let (sets, problems) = kept.load()?;
+    let Loaded { sets, problems } = kept.load()?;
     for problem in problems {
         tracing::error!(%problem, "a kept flag set cannot be read and is passed over");
     }

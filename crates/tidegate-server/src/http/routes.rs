@@ -247,7 +247,8 @@ fn is_canonical(path: &str) -> bool {
     let mut plain = path.starts_with('/') && !path.contains('\\');
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
-        plain &= !(segment.is_empty() && !is_last) && segment != "." && segment != "..";
+        let is_empty_inside = segment.is_empty() && !is_last;
+        plain &= !(is_empty_inside || segment == "." || segment == "..");
     }
     plain && !encoded
 }

@@ -177,7 +177,6 @@ impl Watch {
     }
 
     /// First slow units per threshold and phase.
-    #[must_use]
     pub fn slow(&self) -> impl Iterator<Item = (f64, &[ArmCounts])> {
         self.thresholds_ms
             .iter()
