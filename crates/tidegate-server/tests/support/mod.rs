@@ -106,6 +106,7 @@ impl Server {
             rollouts,
             streams,
             clock: Arc::new(SystemClock::start()),
+            loading: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         });
         if settings.keeps_state {
