@@ -1,1 +1,23 @@
 //! Edges and use cases: HTTP, gRPC, sign-in, reconcilers.
+//!
+//! This crate is where decisions meet the world. Handlers extract, call one use case and convert;
+//! use cases ([`app`]) know no transport; reconcilers take no input and may run twice. What is
+//! served lives in [`live`] and is read without a lock, a query or an await.
+
+pub mod access;
+pub mod app;
+pub mod clock;
+pub mod dev;
+pub mod events;
+pub mod http;
+pub mod last_good;
+pub mod live;
+pub mod rate_limit;
+pub mod reconcile;
+pub mod rollouts;
+pub mod runtime;
+pub mod stops;
+mod time_text;
+
+/// The project that exists from the start and is meant where none is named.
+pub const DEFAULT_PROJECT: &str = "default";

@@ -1,1 +1,95 @@
-fn main() {}
+//! Tidegate: ship dark, open step by step, shut by itself.
+//!
+//! The binary composes: it reads configuration once, builds the parts, and gives each command its
+//! own module. Exit codes: 0 done, 1 failed, 2 the command line was wrong.
+
+mod audit;
+mod client;
+mod config;
+mod declarative;
+mod demo;
+mod evaluate;
+mod flag;
+mod healthcheck;
+mod output;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "tidegate", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "Ships every merge dark behind a flag, opens it step by step to real users, \
+                          guards it with statistics that stay valid while everybody watches, and \
+                          shuts by itself on harm.";
+
+const EXAMPLES: &str = "Examples:
+  tidegate demo                                   see a bad change shut by itself
+  tidegate dev --flags flags.json                 serve a file to OpenFeature clients, no sign-in
+  tidegate serve --data-dir ./data                run for real
+  tidegate evaluate --flags flags.json --flag new-checkout --context '{\"targetingKey\":\"user-17\"}'
+  tidegate flag kill new-checkout --reason 'checkout fails for card payments'
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::ServeArguments),
+    /// Serve one flag file to this machine, without sign-in, reloading on change
+    Dev(serve::DevArguments),
+    /// Play the whole loop with a known truth and check the verdicts against it
+    Demo(demo::DemoArguments),
+    /// Evaluate one flag of a file and say why it has that value
+    Evaluate(evaluate::EvaluateArguments),
+    /// List, read, create, change, kill and delete flags
+    #[command(subcommand)]
+    Flag(flag::FlagCommand),
+    /// Make the server agree with files
+    Apply(declarative::ApplyArguments),
+    /// Show what `apply` would change
+    Plan(declarative::PlanArguments),
+    /// Write what the server has as files that `apply` takes
+    Export(declarative::ExportArguments),
+    /// Mint, list and disable tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Read and verify the audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Exit 0 if a server answers and is ready
+    Healthcheck(healthcheck::HealthcheckArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::serve(arguments),
+        Command::Dev(arguments) => serve::dev(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Flag(command) => flag::run(&command),
+        Command::Apply(arguments) => declarative::apply(&arguments),
+        Command::Plan(arguments) => declarative::plan(&arguments),
+        Command::Export(arguments) => declarative::export(&arguments),
+        Command::Token(command) => token::run(&command),
+        Command::Audit(command) => audit::run(&command),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! Applies plans to the flag: a pure state machine `(state, event) -> (state, at most one effect)`.
+//!
+//! # What it is for
+//! The edge runs the effects (database, stop file, flag change, paging) and feeds back what happened.
+//! Because every step yields at most one effect and the state is a plain value, a crash can fall between
+//! any two steps, and a model can try every one of them.
+//!
+//! # How it decides
+//! - A raise or a completion: log the intent, apply the flag change under the key (step, attempt) with the
+//!   share it expects to find, read back, log the outcome. Anything unexpected ends in a log entry and
+//!   no further raise.
+//! - A rollback or stop: sync one record to the stop file, serve control at once, then log the decision, apply
+//!   the ordinary change, read back, log the outcome, clear the record. If the disk refuses the record it is
+//!   served anyway, marked not durable.
+//! - An emergency stop outranks everything: it replaces whatever is under way.
+//! - After a restart the log says what was intended; the read-back says what is served. An unconfirmed raise is
+//!   *not* repeated: it is confirmed if it is served, and given up otherwise, so no step happens twice.
+//! - A write that fails is retried; a raise at most [`MAX_RAISE_ATTEMPTS`] times, a rollback for ever, paging
+//!   at the first failure.
+//! - A share that is neither the one before nor the one written is somebody else's: reported, not fought.
+
+use serde::{Deserialize, Serialize};
+
+use crate::basis_points::BasisPoints;
+use crate::digest::Digest;
+use crate::event::RolloutEvent;
+use crate::plan::Action;
+use crate::state::{Lifecycle, RolloutState};
+
+/// Times a raise is tried before it is given up until the next plan.
+pub const MAX_RAISE_ATTEMPTS: u32 = 3;
+
+/// Identity of a flag change: applying the same key twice changes nothing the second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EffectKey {
+    /// Number of the step in the rollout's life.
+    pub step: u64,
+    /// Attempt within the step, from 1.
+    pub attempt: u32,
+}
+
+/// What a change is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "purpose", rename_all = "snake_case")]
+pub enum Purpose {
+    /// Enter a stage.
+    Enter {
+        /// Index of the stage.
+        stage: usize,
+    },
+    /// End the rollout.
+    Complete,
+    /// Give control to everyone, by decision of a plan.
+    RollBack {
+        /// The sentence for people.
+        reason: String,
+    },
+    /// Give control to everyone, by a person's emergency stop.
+    Stop {
+        /// Who.
+        who: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Purpose {
+    /// Whether it gives control to everyone.
+    #[must_use]
+    pub const fn is_rollback(&self) -> bool {
+        matches!(self, Self::RollBack { .. } | Self::Stop { .. })
+    }
+}
+
+/// One change under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its identity.
+    pub key: EffectKey,
+    /// What for.
+    pub purpose: Purpose,
+    /// Share expected to be served before.
+    pub from_bp: BasisPoints,
+    /// Share to be served after.
+    pub to_bp: BasisPoints,
+    /// The deciding plan; a stop by a person has none.
+    pub plan: Option<Digest>,
+}
+
+impl Change {
+    /// What the log leaves open: the change to resume after a restart, if any.
+    #[must_use]
+    pub fn unfinished(state: &RolloutState) -> Option<Self> {
+        if let Lifecycle::RollingBack { reason, .. } = &state.lifecycle {
+            return Some(Self {
+                key: EffectKey {
+                    step: state.steps + 1,
+                    attempt: 1,
+                },
+                purpose: Purpose::RollBack {
+                    reason: reason.clone(),
+                },
+                from_bp: state.share_bp,
+                to_bp: BasisPoints::ZERO,
+                plan: state.last_plan,
+            });
+        }
+        let pending = state.pending?;
+        Some(Self {
+            key: EffectKey {
+                step: pending.step,
+                attempt: 1,
+            },
+            purpose: pending
+                .stage
+                .map_or(Purpose::Complete, |stage| Purpose::Enter { stage }),
+            from_bp: pending.from_bp,
+            to_bp: pending.to_bp,
+            plan: Some(pending.plan),
+        })
+    }
+
+    /// The log entry of [`Effect::LogIntent`]; `None` when a person's command has already written it.
+    #[must_use]
+    pub fn intent_event(&self, at_us: i64) -> Option<RolloutEvent> {
+        let (step, from_bp, to_bp) = (self.key.step, self.from_bp, self.to_bp);
+        let intended = |stage, plan| RolloutEvent::Intended {
+            at_us,
+            step,
+            stage,
+            from_bp,
+            to_bp,
+            plan,
+        };
+        match &self.purpose {
+            Purpose::Enter { stage } => self.plan.map(|plan| intended(Some(*stage), plan)),
+            Purpose::Complete => self.plan.map(|plan| intended(None, plan)),
+            Purpose::RollBack { reason } => self.plan.map(|plan| RolloutEvent::RollbackDecided {
+                at_us,
+                reason: reason.clone(),
+                plan,
+            }),
+            Purpose::Stop { who, why } => Some(RolloutEvent::EmergencyStopped {
+                at_us,
+                who: who.clone(),
+                why: why.clone(),
+            }),
+        }
+    }
+
+    /// The log entry of [`Effect::LogOutcome`].
+    #[must_use]
+    pub const fn outcome_event(&self, at_us: i64) -> RolloutEvent {
+        match self.purpose {
+            Purpose::Enter { stage } => RolloutEvent::StageEntered {
+                at_us,
+                stage,
+                share_bp: self.to_bp,
+            },
+            Purpose::Complete => RolloutEvent::Completed {
+                at_us,
+                share_bp: self.to_bp,
+            },
+            Purpose::RollBack { .. } | Purpose::Stop { .. } => RolloutEvent::RolledBack { at_us },
+        }
+    }
+
+    /// The log entry of [`Effect::LogAbandoned`].
+    #[must_use]
+    pub const fn abandoned_event(&self, at_us: i64) -> RolloutEvent {
+        RolloutEvent::Abandoned {
+            at_us,
+            step: self.key.step,
+        }
+    }
+}
+
+/// Where the executor stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "executing", rename_all = "snake_case")]
+pub enum ExecutorState {
+    /// Nothing under way.
+    Idle,
+    /// Writing the stop record.
+    Stopping(Change),
+    /// Waking somebody before the next attempt at a rollback.
+    Paging(Change),
+    /// Logging the intent.
+    Logging(Change),
+    /// Logging that a raise was given up.
+    Abandoning(Change),
+    /// Writing the flag.
+    Applying(Change),
+    /// Reading the flag back.
+    ReadingBack(Change),
+    /// Logging the outcome.
+    Confirming(Change),
+    /// Removing the stop record.
+    Clearing,
+    /// Reading the flag after a restart, to settle what the log left open.
+    Recovering(Change),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorEvent {
+    /// A stored plan that is current.
+    Planned {
+        /// Its first action.
+        action: Action,
+        /// Its digest.
+        plan: Digest,
+        /// Next free step number (`state.steps + 1`).
+        step: u64,
+        /// Share in force by the log.
+        share_bp: BasisPoints,
+    },
+    /// A person pulled the emergency stop; no plan, no approval.
+    EmergencyStop {
+        /// Who.
+        who: String,
+        /// Why.
+        why: String,
+        /// Next free step number.
+        step: u64,
+        /// Share in force by the log.
+        share_bp: BasisPoints,
+    },
+    /// The effect asked for has happened.
+    Done,
+    /// The effect did not happen.
+    Failed {
+        /// Whether it certainly had no effect.
+        certainly_not_applied: bool,
+    },
+    /// The flag was read: this share is served.
+    Served {
+        /// Share found.
+        share_bp: BasisPoints,
+    },
+    /// The process came back; what the log left open.
+    Restarted {
+        /// The change intended and not confirmed, if any.
+        pending: Option<Change>,
+    },
+}
+
+/// What the edge is to do; at most one per step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Sync one record to the stop file and serve control at once; serve it even if the disk refuses.
+    WriteStopRecord(Change),
+    /// Append the intent (or the decision to roll back) to the log.
+    LogIntent(Change),
+    /// Change the flag in one transaction, keyed, only if `from_bp` is served (a rollback: whatever is).
+    ApplyChange(Change),
+    /// Read the share that is served.
+    ReadBack,
+    /// Append the outcome to the log.
+    LogOutcome(Change),
+    /// Append to the log that the change was given up.
+    LogAbandoned(Change),
+    /// Remove the stop record, its transaction being durable.
+    ClearStopRecord,
+    /// Append a foreign edit to the log.
+    LogForeignEdit {
+        /// Share found.
+        found_bp: BasisPoints,
+    },
+    /// Wake somebody: a rollback could not be written yet; control is served from memory.
+    Page {
+        /// Change that failed.
+        change: Change,
+    },
+}
+
+impl ExecutorState {
+    /// One step: the next state and at most one effect. Events that do not fit are ignored.
+    #[must_use]
+    pub fn step(self, event: ExecutorEvent) -> (Self, Option<Effect>) {
+        match event {
+            ExecutorEvent::EmergencyStop {
+                who,
+                why,
+                step,
+                share_bp,
+            } => self.stop(Purpose::Stop { who, why }, step, share_bp),
+            ExecutorEvent::Planned {
+                action,
+                plan,
+                step,
+                share_bp,
+            } => self.begin(action, plan, step, share_bp),
+            ExecutorEvent::Restarted { pending } => Self::resume(pending),
+            ExecutorEvent::Done => self.proceed(),
+            ExecutorEvent::Failed {
+                certainly_not_applied,
+            } => self.recover(certainly_not_applied),
+            ExecutorEvent::Served { share_bp } => self.compare(share_bp),
+        }
+    }
+
+    /// Whether a rollback is under way.
+    #[must_use]
+    pub const fn is_rolling_back(&self) -> bool {
+        match self {
+            Self::Stopping(_) | Self::Clearing => true,
+            Self::Paging(change)
+            | Self::Logging(change)
+            | Self::Abandoning(change)
+            | Self::Applying(change)
+            | Self::ReadingBack(change)
+            | Self::Confirming(change)
+            | Self::Recovering(change) => change.purpose.is_rollback(),
+            Self::Idle => false,
+        }
+    }
+
+    fn stop(self, purpose: Purpose, step: u64, from_bp: BasisPoints) -> (Self, Option<Effect>) {
+        if self.is_rolling_back() {
+            return (self, None);
+        }
+        let change = Change {
+            key: EffectKey { step, attempt: 1 },
+            purpose,
+            from_bp,
+            to_bp: BasisPoints::ZERO,
+            plan: None,
+        };
+        (
+            Self::Stopping(change.clone()),
+            Some(Effect::WriteStopRecord(change)),
+        )
+    }
+
+    fn begin(
+        self,
+        action: Action,
+        plan: Digest,
+        step: u64,
+        share_bp: BasisPoints,
+    ) -> (Self, Option<Effect>) {
+        let key = EffectKey { step, attempt: 1 };
+        let plan = Some(plan);
+        match action {
+            // A rollback replaces a raise under way; two rollbacks are one.
+            Action::RollBack { reason, .. } if !self.is_rolling_back() => {
+                let purpose = Purpose::RollBack { reason };
+                let change = Change {
+                    key,
+                    purpose,
+                    from_bp: share_bp,
+                    to_bp: BasisPoints::ZERO,
+                    plan,
+                };
+                (
+                    Self::Stopping(change.clone()),
+                    Some(Effect::WriteStopRecord(change)),
+                )
+            }
+            Action::SetShare {
+                from_bp,
+                to_bp,
+                stage,
+            } if self == Self::Idle => Self::log(Change {
+                key,
+                purpose: Purpose::Enter { stage },
+                from_bp,
+                to_bp,
+                plan,
+            }),
+            Action::Complete { from_bp, to_bp } if self == Self::Idle => Self::log(Change {
+                key,
+                purpose: Purpose::Complete,
+                from_bp,
+                to_bp,
+                plan,
+            }),
+            _ => (self, None),
+        }
+    }
+
+    fn log(change: Change) -> (Self, Option<Effect>) {
+        (
+            Self::Logging(change.clone()),
+            Some(Effect::LogIntent(change)),
+        )
+    }
+
+    fn apply(change: Change) -> (Self, Option<Effect>) {
+        (
+            Self::Applying(change.clone()),
+            Some(Effect::ApplyChange(change)),
+        )
+    }
+
+    fn resume(pending: Option<Change>) -> (Self, Option<Effect>) {
+        match pending {
+            None => (Self::Idle, None),
+            Some(change) if change.purpose.is_rollback() => (
+                Self::Stopping(change.clone()),
+                Some(Effect::WriteStopRecord(change)),
+            ),
+            Some(change) => (Self::Recovering(change), Some(Effect::ReadBack)),
+        }
+    }
+
+    fn proceed(self) -> (Self, Option<Effect>) {
+        match self {
+            Self::Stopping(change) | Self::Paging(change) => Self::log(change),
+            Self::Logging(change) => Self::apply(change),
+            Self::Abandoning(_) => (Self::Idle, None),
+            Self::Applying(change) => (Self::ReadingBack(change), Some(Effect::ReadBack)),
+            Self::Confirming(change) => match change.purpose {
+                Purpose::RollBack { .. } | Purpose::Stop { .. } => {
+                    (Self::Clearing, Some(Effect::ClearStopRecord))
+                }
+                Purpose::Enter { .. } | Purpose::Complete => (Self::Idle, None),
+            },
+            Self::Clearing => (Self::Idle, None),
+            other => (other, None),
+        }
+    }
+
+    /// A failed effect: a rollback tries again for ever and pages, a raise gives up after a few attempts.
+    fn recover(self, certainly_not_applied: bool) -> (Self, Option<Effect>) {
+        match self {
+            // The disk refused the record; it is served from memory, and the ordinary path goes on.
+            Self::Stopping(change) | Self::Paging(change) => Self::log(change),
+            Self::Clearing => (Self::Clearing, Some(Effect::ClearStopRecord)),
+            Self::Abandoning(change) => Self::abandon(change),
+            Self::Confirming(change) => (
+                Self::Confirming(change.clone()),
+                Some(Effect::LogOutcome(change)),
+            ),
+            Self::Logging(change) => Self::retry(change, Self::log),
+            Self::Applying(change) if certainly_not_applied => Self::retry(change, Self::apply),
+            Self::Applying(change) | Self::ReadingBack(change) => {
+                (Self::ReadingBack(change), Some(Effect::ReadBack))
+            }
+            Self::Recovering(change) => (Self::Recovering(change), Some(Effect::ReadBack)),
+            Self::Idle => (Self::Idle, None),
+        }
+    }
+
+    fn retry(
+        mut change: Change,
+        again: fn(Change) -> (Self, Option<Effect>),
+    ) -> (Self, Option<Effect>) {
+        let is_rollback = change.purpose.is_rollback();
+        if is_rollback && change.key.attempt == 1 {
+            change.key.attempt = 2;
+            return (Self::Paging(change.clone()), Some(Effect::Page { change }));
+        }
+        if !is_rollback && change.key.attempt >= MAX_RAISE_ATTEMPTS {
+            return Self::abandon(change);
+        }
+        change.key.attempt = change.key.attempt.saturating_add(1);
+        again(change)
+    }
+
+    fn abandon(change: Change) -> (Self, Option<Effect>) {
+        (
+            Self::Abandoning(change.clone()),
+            Some(Effect::LogAbandoned(change)),
+        )
+    }
+
+    /// Holds what is served against what was to be.
+    fn compare(self, served: BasisPoints) -> (Self, Option<Effect>) {
+        let (change, is_recovering) = match self {
+            Self::ReadingBack(change) => (change, false),
+            Self::Recovering(change) => (change, true),
+            other => return (other, None),
+        };
+        let is_rollback = change.purpose.is_rollback();
+        if served == change.to_bp {
+            return (
+                Self::Confirming(change.clone()),
+                Some(Effect::LogOutcome(change)),
+            );
+        }
+        if is_rollback {
+            return Self::retry(change, Self::apply);
+        }
+        if served == change.from_bp {
+            // After a restart nobody knows how stale the intent is: plan anew instead of repeating it.
+            return if is_recovering {
+                Self::abandon(change)
+            } else {
+                Self::retry(change, Self::apply)
+            };
+        }
+        (
+            Self::Idle,
+            Some(Effect::LogForeignEdit { found_bp: served }),
+        )
+    }
+}

@@ -1,0 +1,221 @@
+//! The token book: every live credential, in memory, swapped as a whole by the reconciler.
+//!
+//! The form and the hash of a credential are the store's (`tidegate_store::PresentedCredential`).
+//! The bootstrap token has no fixed form and is compared the same way, by its whole text.
+
+use std::collections::HashMap;
+
+use tidegate_store::{CredentialHash, PresentedCredential, Secret};
+
+use super::{Principal, PrincipalKind, Role};
+
+/// The longest credential that is looked at; anything longer is garbage.
+const MAX_CREDENTIAL_BYTES: usize = 300;
+
+/// One credential as the book keeps it: never the secret, only its hash.
+#[derive(Debug, Clone)]
+pub struct BookEntry {
+    /// Hash of the verifier (or of the whole bootstrap token).
+    pub hash: CredentialHash,
+    /// The project the token belongs to.
+    pub project: String,
+    /// The row of the permission table.
+    pub role: Role,
+    /// Unix microseconds after which the token is refused.
+    pub expires_at_us: Option<i64>,
+    /// Disabled without deletion, so that its history stays readable.
+    pub disabled: bool,
+}
+
+/// Why a credential was refused. The caller learns only that it was (401); the reason is for logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No credential where one is needed.
+    #[error("no credential was sent")]
+    Missing,
+    /// Not of a form any credential has.
+    #[error("the credential has no known form")]
+    Malformed,
+    /// No such selector, or the wrong verifier.
+    #[error("the credential is not known")]
+    Unknown,
+    /// Past its expiry.
+    #[error("the credential has expired")]
+    Expired,
+    /// Switched off by an administrator.
+    #[error("the credential is disabled")]
+    Disabled,
+}
+
+/// Every live credential by selector, and the bootstrap token if one was configured.
+#[derive(Debug, Default)]
+pub struct AccessBook {
+    entries: HashMap<String, BookEntry>,
+    bootstrap: Option<BookEntry>,
+}
+
+impl AccessBook {
+    /// A book of `entries` by selector.
+    #[must_use]
+    pub fn new(entries: HashMap<String, BookEntry>, bootstrap: Option<BookEntry>) -> Self {
+        Self { entries, bootstrap }
+    }
+
+    /// The entry that lets `token` in as administrator of the default project.
+    #[must_use]
+    pub fn bootstrap_entry(token: &str) -> BookEntry {
+        BookEntry {
+            hash: CredentialHash::of(token),
+            project: crate::DEFAULT_PROJECT.to_owned(),
+            role: Role::Admin,
+            expires_at_us: None,
+            disabled: false,
+        }
+    }
+
+    /// Who presents `credential` at `now_us`, or why nobody does.
+    ///
+    /// # Errors
+    /// The [`Refusal`], from the cheapest check to the dearest.
+    pub fn authenticate(&self, credential: &str, now_us: i64) -> Result<Principal, Refusal> {
+        if credential.is_empty() || credential.len() > MAX_CREDENTIAL_BYTES {
+            return Err(Refusal::Malformed);
+        }
+        if let Some(entry) = &self.bootstrap
+            && entry.hash.matches(&Secret::new(credential))
+        {
+            return Ok(principal_of("bootstrap", entry));
+        }
+        let presented = PresentedCredential::parse(credential).map_err(|_| Refusal::Malformed)?;
+        let entry = self
+            .entries
+            .get(&presented.selector)
+            .ok_or(Refusal::Unknown)?;
+        if !entry.hash.matches(&presented.verifier) {
+            return Err(Refusal::Unknown);
+        }
+        if entry.disabled {
+            return Err(Refusal::Disabled);
+        }
+        if entry.expires_at_us.is_some_and(|expiry| now_us >= expiry) {
+            return Err(Refusal::Expired);
+        }
+        Ok(principal_of(&presented.selector, entry))
+    }
+
+    /// The configured bootstrap credential, which a reload of the book keeps.
+    #[must_use]
+    pub fn bootstrap(&self) -> Option<&BookEntry> {
+        self.bootstrap.as_ref()
+    }
+
+    /// How many stored credentials there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no credential is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn principal_of(id: &str, entry: &BookEntry) -> Principal {
+    Principal::new(
+        PrincipalKind::Token,
+        id.to_owned(),
+        Some(entry.project.clone()),
+        vec![entry.role],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Permission;
+    use tidegate_store::MintedCredential;
+
+    struct Shop {
+        book: AccessBook,
+        live: String,
+        off: String,
+    }
+
+    /// A live token that expires at 1,000 and a disabled one.
+    fn shop() -> Shop {
+        let mut entries = HashMap::new();
+        let mut mint = |expires_at_us, disabled| {
+            let minted = MintedCredential::mint("server").unwrap();
+            let entry = BookEntry {
+                hash: minted.hash,
+                project: "shop".to_owned(),
+                role: Role::Server,
+                expires_at_us,
+                disabled,
+            };
+            entries.insert(minted.selector, entry);
+            minted.text.expose().to_owned()
+        };
+        let (live, off) = (mint(Some(1_000), false), mint(None, true));
+        let bootstrap = AccessBook::bootstrap_entry(&"b".repeat(32));
+        Shop {
+            book: AccessBook::new(entries, Some(bootstrap)),
+            live,
+            off,
+        }
+    }
+
+    #[test]
+    fn credentials_are_let_in_or_refused_with_the_reason() {
+        let Shop { book, live, off } = shop();
+        let forged = format!(
+            "{}{}",
+            &live[..live.len() - 1],
+            if live.ends_with('0') { 1 } else { 0 }
+        );
+        let stranger = MintedCredential::mint("server").unwrap().text;
+        let huge = "x".repeat(1_000_000);
+        let cases = [
+            (live.as_str(), 999, None),
+            (live.as_str(), 1_000, Some(Refusal::Expired)),
+            (forged.as_str(), 0, Some(Refusal::Unknown)),
+            (stranger.expose(), 0, Some(Refusal::Unknown)),
+            (off.as_str(), 0, Some(Refusal::Disabled)),
+            ("tg_server_live", 0, Some(Refusal::Malformed)),
+            ("garbage", 0, Some(Refusal::Malformed)),
+            ("", 0, Some(Refusal::Malformed)),
+            (huge.as_str(), 0, Some(Refusal::Malformed)),
+        ];
+        for (credential, now, refusal) in cases {
+            let outcome = book.authenticate(credential, now);
+            assert_eq!(
+                outcome.err(),
+                refusal,
+                "{} at {now}",
+                &credential[..credential.len().min(40)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_has_the_rights_of_its_kind_in_its_project_only() {
+        let Shop { book, live, .. } = shop();
+        let principal = book.authenticate(&live, 0).unwrap();
+        assert!(principal.may(Permission::Evaluate) && !principal.may(Permission::ConfigWrite));
+        assert!(principal.belongs_to("shop") && !principal.belongs_to("default"));
+    }
+
+    #[test]
+    fn the_bootstrap_token_may_do_everything_in_the_default_project() {
+        let principal = shop().book.authenticate(&"b".repeat(32), 0).unwrap();
+        assert!(
+            Permission::ALL
+                .into_iter()
+                .all(|permission| principal.may(permission))
+        );
+        assert_eq!(principal.default_project(), crate::DEFAULT_PROJECT);
+        assert!(!principal.belongs_to("other"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Events from the door to the disk: read, appended durably, then acknowledged.
+//!
+//! A 2xx means that the events are synced. The live aggregates follow the log on its own thread,
+//! so that what is acknowledged is what guards see, and a restart rebuilds them by replay.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_lake::{
+    AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,
+    RealDisk,
+};
+use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
+
+use crate::app::AppError;
+
+/// The log of each project, opened when first needed, and the limits at the door.
+#[derive(Debug)]
+pub struct Events {
+    folder: PathBuf,
+    followers: Arc<Followers>,
+    logs: Mutex<HashMap<String, Arc<EventLog>>>,
+    limits: Limits,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Ingested {
+    /// What was read, with every rejection.
+    pub batch: ParsedBatchSummary,
+    /// What is durable now.
+    pub appended: Appended,
+}
+
+/// The part of a parsed batch that is answered.
+#[derive(Debug)]
+pub struct ParsedBatchSummary {
+    /// Events accepted but set apart for their time.
+    pub quarantined: usize,
+    /// Events refused.
+    pub rejected_events: usize,
+    /// Every violation.
+    pub rejected: Vec<tidegate_metrics::Rejection>,
+}
+
+impl Events {
+    /// The logs under `data_dir`; those that exist are opened and checked now.
+    ///
+    /// # Errors
+    /// As the log says: a disk that fails, or acknowledged data that is damaged.
+    pub fn open(data_dir: &Path, followers: Arc<Followers>) -> Result<Self, LogError> {
+        let folder = data_dir.join("events");
+        let io = |source| LogError::Io {
+            path: folder.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        let mut existing = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            existing.push(entry.map_err(io)?.file_name());
+        }
+        let events = Self {
+            folder,
+            followers,
+            logs: Mutex::default(),
+            limits: Limits::default(),
+        };
+        for name in existing.iter().filter_map(|name| name.to_str()) {
+            events.log(name)?;
+        }
+        Ok(events)
+    }
+
+    /// The log of a project.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn log(&self, project: &str) -> Result<Arc<EventLog>, LogError> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(project) {
+            return Ok(Arc::clone(log));
+        }
+        let folder = self.folder.join(project).join("log");
+        let sink = Box::new(Feed {
+            project: project.to_owned(),
+            followers: Arc::clone(&self.followers),
+        });
+        let log = Arc::new(EventLog::open(
+            Arc::new(RealDisk),
+            &folder,
+            LogOptions::default(),
+            sink,
+        )?);
+        logs.insert(project.to_owned(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// Whether each open log takes events.
+    pub fn health(&self) -> Vec<(String, LogHealth)> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.iter()
+            .map(|(project, log)| (project.clone(), log.health()))
+            .collect()
+    }
+
+    /// Reads a batch, makes its events durable, and says what became of each.
+    ///
+    /// # Errors
+    /// A batch whose frame cannot be found; a log that refuses, with the time to come back.
+    pub async fn ingest(
+        &self,
+        project: &str,
+        bytes: &[u8],
+        received_us: i64,
+    ) -> Result<Ingested, AppError> {
+        let batch = parse_events(bytes, &self.limits, Arrival::at(received_us)).map_err(refused)?;
+        let summary = ParsedBatchSummary {
+            quarantined: batch.quarantined(),
+            rejected_events: batch.rejected_events(),
+            rejected: batch.rejected,
+        };
+        let appended = self.append(project, batch.accepted).await?;
+        Ok(Ingested {
+            batch: summary,
+            appended,
+        })
+    }
+
+    /// Makes events durable, however they arrived.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub async fn append(&self, project: &str, events: Vec<Event>) -> Result<Appended, AppError> {
+        let log = self.log(project).map_err(|error| {
+            tracing::error!(%error, project, "the log of events cannot be opened");
+            AppError::Unavailable {
+                reason: error.to_string(),
+                retry_after_seconds: 5,
+            }
+        })?;
+        if events.is_empty() {
+            let first_sequence = log.next_sequence();
+            return Ok(Appended {
+                first_sequence,
+                accepted: 0,
+                duplicates: 0,
+            });
+        }
+        let answer = log.submit(events).map_err(|error| unavailable(&error))?;
+        answer
+            .await
+            .unwrap_or(Err(AppendError::Closed))
+            .map_err(|error| unavailable(&error))
+    }
+}
+
+fn refused(error: BatchError) -> AppError {
+    let code = match error {
+        BatchError::TooManyBytes { .. } => "batch-too-large",
+        BatchError::TooManyEvents { .. } => "too-many-events",
+        BatchError::Malformed { .. } => "malformed-batch",
+    };
+    AppError::invalid("", code, error.to_string())
+}
+
+/// Too much at once is the caller's to slow down; a disk that is full or broken is ours.
+fn unavailable(error: &AppendError) -> AppError {
+    match error {
+        AppendError::Overloaded { .. } => AppError::RateLimited {
+            reason: error.to_string(),
+            retry_after_seconds: 1,
+        },
+        _ => {
+            tracing::error!(%error, "events are refused");
+            AppError::Unavailable {
+                reason: error.to_string(),
+                retry_after_seconds: 5,
+            }
+        }
+    }
+}
+
+/// Who is told of every durable stretch, project by project, in ingest order.
+pub trait Follower: Send + Sync + std::fmt::Debug {
+    /// Takes a stretch. Runs before the batch is acknowledged, so it must be quick.
+    fn follow(&self, project: &str, stretch: &Committed);
+}
+
+/// The followers of all logs.
+#[derive(Debug, Default)]
+pub struct Followers(Vec<Arc<dyn Follower>>);
+
+impl Followers {
+    /// These followers, told in this order.
+    #[must_use]
+    pub fn new(followers: Vec<Arc<dyn Follower>>) -> Self {
+        Self(followers)
+    }
+}
+
+/// Ties one project's log to the followers.
+#[derive(Debug)]
+struct Feed {
+    project: String,
+    followers: Arc<Followers>,
+}
+
+impl CommitSink for Feed {
+    fn committed(&mut self, stretch: &Arc<Committed>) {
+        for follower in &self.followers.0 {
+            follower.follow(&self.project, stretch);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The HTTP edge: every route on one page, each with who may call it and how much it may send.
+
+mod audit;
+mod body;
+mod events;
+mod health;
+pub(crate) mod manifest;
+mod objects;
+mod ofrep;
+mod openapi;
+mod pages;
+mod problem;
+pub mod routes;
+mod status;
+mod tokens;
+
+use axum::Router;
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
+
+use crate::access::Permission as P;
+use crate::app::App;
+use routes::{Access, Dialect, RouteRow, Routes, Verb};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+/// Flag contexts and small commands.
+const SMALL: usize = 256 * KIB;
+/// One definition.
+const DEFINITION: usize = MIB;
+/// A batch of events, before decompression.
+const EVENTS: usize = 16 * MIB;
+/// Routes that take no body.
+const NO_BODY: usize = 0;
+
+/// The whole HTTP edge, and the declarations it is made of.
+pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
+    let mut routes = Routes::new(app.clone());
+    routes = public(routes);
+    routes = evaluation(routes);
+    routes = definitions(routes);
+    routes = administration(routes);
+    let (router, rows) = routes.finish();
+    (
+        router.layer(axum::middleware::map_response(headers_for_all)),
+        rows,
+    )
+}
+
+const fn row(
+    verb: Verb,
+    path: &'static str,
+    access: Access,
+    body_limit: usize,
+    summary: &'static str,
+) -> RouteRow {
+    RouteRow {
+        verb,
+        path,
+        access,
+        body_limit,
+        dialect: Dialect::Problem,
+        summary,
+    }
+}
+
+const fn ofrep_row(verb: Verb, path: &'static str, summary: &'static str) -> RouteRow {
+    let access = Access::Needs(P::Evaluate);
+    RouteRow {
+        verb,
+        path,
+        access,
+        body_limit: SMALL,
+        dialect: Dialect::Ofrep,
+        summary,
+    }
+}
+
+fn public(routes: Routes) -> Routes {
+    let open = |path, summary| row(Verb::Get, path, Access::Public, NO_BODY, summary);
+    routes
+        .add(open("/", "The front page"), pages::front)
+        .add(
+            open("/healthz", "Whether the process answers"),
+            health::healthz,
+        )
+        .add(
+            open("/readyz", "Whether there are flags that decode"),
+            health::readyz,
+        )
+        .add(
+            open("/api/v1/openapi.json", "This document"),
+            openapi::document,
+        )
+}
+
+fn evaluation(routes: Routes) -> Routes {
+    const ONE: &str = "/ofrep/v1/evaluate/flags/{key}";
+    const ALL: &str = "/ofrep/v1/evaluate/flags";
+    let ingest = Access::Needs(P::Ingest);
+    routes
+        .add(
+            ofrep_row(Verb::Post, ONE, "Evaluate one flag"),
+            ofrep::evaluate_one,
+        )
+        .add(
+            ofrep_row(Verb::Post, ALL, "Evaluate all flags"),
+            ofrep::evaluate_all,
+        )
+        .add(
+            row(Verb::Post, "/api/v1/events", ingest, EVENTS, "Send events"),
+            events::ingest,
+        )
+}
+
+fn definitions(routes: Routes) -> Routes {
+    const MANY: &str = "/api/v1/projects/{project}/{collection}";
+    const ONE: &str = "/api/v1/projects/{project}/{collection}/{key}";
+    const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
+    const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
+    const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    let write =
+        |verb, path, limit, summary| row(verb, path, Access::Needs(P::ConfigWrite), limit, summary);
+    let act = |path, permission, summary| {
+        row(Verb::Post, path, Access::Needs(permission), SMALL, summary)
+    };
+    routes
+        .add(read(MANY, "List a kind of object"), objects::list)
+        .add(
+            write(Verb::Post, MANY, DEFINITION, "Create an object"),
+            objects::create,
+        )
+        .add(read(ONE, "Read an object"), objects::get)
+        .add(
+            write(Verb::Put, ONE, DEFINITION, "Create or change an object"),
+            objects::put,
+        )
+        .add(
+            write(Verb::Delete, ONE, NO_BODY, "Delete an object"),
+            objects::delete,
+        )
+        .add(
+            read(HISTORY, "Read an object's revisions"),
+            objects::history,
+        )
+        .add(
+            act(KILL, P::Stop, "Serve the off variant to everybody at once"),
+            objects::kill,
+        )
+        .add(
+            act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
+            objects::explain,
+        )
+}
+
+fn administration(routes: Routes) -> Routes {
+    const TOKENS: &str = "/api/v1/projects/{project}/tokens";
+    const TOKEN: &str = "/api/v1/projects/{project}/tokens/{selector}";
+    const AUDIT: &str = "/api/v1/projects/{project}/audit";
+    let manage = |verb, path, limit, summary| {
+        row(verb, path, Access::Needs(P::AccessManage), limit, summary)
+    };
+    let look = |path, permission, summary| {
+        row(Verb::Get, path, Access::Needs(permission), NO_BODY, summary)
+    };
+    routes
+        .add(
+            manage(Verb::Get, TOKENS, NO_BODY, "List tokens"),
+            tokens::list,
+        )
+        .add(
+            manage(Verb::Post, TOKENS, SMALL, "Mint a token, shown once"),
+            tokens::create,
+        )
+        .add(
+            manage(Verb::Delete, TOKEN, NO_BODY, "Disable a token"),
+            tokens::disable,
+        )
+        .add(
+            look(AUDIT, P::AuditRead, "Read the audit trail"),
+            audit::list,
+        )
+        .add(
+            look("/status", P::Observe, "What is served, how fresh, to whom"),
+            status::status,
+        )
+}
+
+/// Headers that every answer carries: nothing is sniffed, framed or referred.
+async fn headers_for_all(method: Method, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    if method != Method::GET || !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}

@@ -1,0 +1,271 @@
+//! OFREP 0.3: one flag, all flags, and not answering when nothing changed.
+//!
+//! The entity tag is derived from the *request*: digest of the configuration, the canonical
+//! context and, where the set reads time, the second. So a matching tag is answered 304 without
+//! evaluating anything, and a changed attribute never gets a 304.
+
+use std::fmt::Write as _;
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tidegate_flags::{ErrorCode, Limits, Resolution, parse_context};
+
+use crate::access::Principal;
+use crate::app::App;
+use crate::live::LiveSet;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One evaluated flag in OFREP's words.
+#[derive(Serialize)]
+struct Success<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a Value>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    key: &'a str,
+    #[serde(rename = "errorCode")]
+    error_code: &'static str,
+    #[serde(rename = "errorDetails")]
+    error_details: &'a str,
+}
+
+/// The flag's metadata with the caller's context id, written without copying either.
+struct Metadata<'a> {
+    of_flag: &'a Map<String, Value>,
+    context_id: Option<&'a str>,
+}
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let extra = usize::from(self.context_id.is_some());
+        let mut map = serializer.serialize_map(Some(self.of_flag.len() + extra))?;
+        for (key, value) in self.of_flag {
+            if key != "contextId" {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        if let Some(id) = self.context_id {
+            map.serialize_entry("contextId", id)?;
+        }
+        map.end()
+    }
+}
+
+/// `POST /ofrep/v1/evaluate/flags/{key}`
+pub(crate) async fn evaluate_one(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path(key): Path<String>,
+    body: Bytes,
+) -> Response {
+    let Some(project) = app.live.project(principal.default_project()) else {
+        return flag_not_found(&key);
+    };
+    let set = project.peek();
+    let context = match request_context(&body, &app.flag_limits) {
+        Ok(context) => context,
+        Err(details) => return bad_request(Some(&key), ErrorCode::InvalidContext, &details),
+    };
+    let Some(handle) = set.ruleset.handle(&key) else {
+        return flag_not_found(&key);
+    };
+    let bound = set.ruleset.bind(&context, app.clock.now_seconds());
+    let resolution = set.ruleset.evaluate(handle, &bound);
+    let mut text = Vec::with_capacity(256);
+    let status = write_resolution(&mut text, &key, &resolution, targeting_key(&context));
+    (status, [(CONTENT_TYPE, JSON)], text).into_response()
+}
+
+/// `POST /ofrep/v1/evaluate/flags`
+pub(crate) async fn evaluate_all(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(project) = app.live.project(principal.default_project()) else {
+        return bad_request(None, ErrorCode::General, "the project is not served");
+    };
+    let set = project.peek();
+    let context = match request_context(&body, &app.flag_limits) {
+        Ok(context) => context,
+        Err(details) => return bad_request(None, ErrorCode::InvalidContext, &details),
+    };
+    let now_seconds = app.clock.now_seconds();
+    let tag = entity_tag(&set, &context, now_seconds);
+    if matches_any(&headers, &tag) {
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    }
+    let text = write_all(&set, &context, now_seconds, &event_streams());
+    (StatusCode::OK, [(CONTENT_TYPE, JSON), (ETAG, tag)], text).into_response()
+}
+
+fn event_streams() -> Value {
+    json!([{
+        "type": "sse",
+        "endpoint": { "requestUri": "/ofrep/v1/events" },
+        "inactivityDelaySec": 120
+    }])
+}
+
+fn write_all(set: &LiveSet, context: &Map<String, Value>, now: i64, streams: &Value) -> Vec<u8> {
+    let bound = set.ruleset.bind(context, now);
+    let context_id = targeting_key(context);
+    let mut text = Vec::with_capacity(64 + set.ruleset.len() * 160);
+    text.extend_from_slice(br#"{"flags":["#);
+    let mut is_first = true;
+    set.ruleset.evaluate_all(&bound, |key, resolution| {
+        if !is_first {
+            text.push(b',');
+        }
+        is_first = false;
+        write_resolution(&mut text, key, &resolution, context_id);
+    });
+    text.extend_from_slice(br#"],"metadata":"#);
+    write_json(&mut text, set.ruleset.metadata());
+    text.extend_from_slice(br#","eventStreams":"#);
+    write_json(&mut text, streams);
+    text.push(b'}');
+    text
+}
+
+/// Writes one resolution and returns the status a single evaluation answers with.
+fn write_resolution(
+    text: &mut Vec<u8>,
+    key: &str,
+    resolution: &Resolution<'_>,
+    context_id: Option<&str>,
+) -> StatusCode {
+    if let Some(error) = &resolution.error {
+        let failure = Failure {
+            key,
+            error_code: error.code.as_str(),
+            error_details: &error.detail,
+        };
+        write_json(text, &failure);
+        return match error.code {
+            ErrorCode::FlagNotFound => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_REQUEST,
+        };
+    }
+    write_json(
+        text,
+        &Success {
+            key,
+            value: resolution.value,
+            reason: resolution.reason.as_str(),
+            variant: resolution.variant,
+            metadata: Metadata {
+                of_flag: resolution.metadata,
+                context_id,
+            },
+        },
+    );
+    StatusCode::OK
+}
+
+/// Serialising into memory what was parsed from JSON cannot fail.
+fn write_json<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    if let Err(error) = serde_json::to_writer(text, value) {
+        tracing::error!(%error, "a value could not be written as JSON");
+    }
+}
+
+/// The request's `context`, within limits. An empty body is an empty context.
+fn request_context(body: &[u8], limits: &Limits) -> Result<Map<String, Value>, String> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let mut request = parse_context(body, limits).map_err(|violation| violation.to_string())?;
+    match request.remove("context") {
+        Some(Value::Object(context)) => Ok(context),
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(_) => Err("/context: must be an object".to_owned()),
+    }
+}
+
+fn targeting_key(context: &Map<String, Value>) -> Option<&str> {
+    context.get("targetingKey").and_then(Value::as_str)
+}
+
+/// Digest of all that an answer depends on, quoted.
+fn entity_tag(set: &LiveSet, context: &Map<String, Value>, now_seconds: i64) -> HeaderValue {
+    let mut digest = Sha256::new();
+    digest.update(set.config_tag.as_bytes());
+    digest.update([0]);
+    digest_canonical(&mut digest, context);
+    if set.depends_on_time {
+        digest.update(now_seconds.to_be_bytes());
+    }
+    let mut tag = String::with_capacity(34);
+    tag.push('"');
+    for byte in &digest.finalize()[..16] {
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Feeds an object in key order, so that the order of attributes does not matter.
+fn digest_canonical(digest: &mut Sha256, object: &Map<String, Value>) {
+    let mut keys: Vec<&String> = object.keys().collect();
+    keys.sort_unstable();
+    digest.update([b'{']);
+    for key in keys {
+        digest.update((key.len() as u64).to_be_bytes());
+        digest.update(key.as_bytes());
+        match &object[key] {
+            Value::Object(inner) => digest_canonical(digest, inner),
+            other => {
+                let text = other.to_string();
+                digest.update((text.len() as u64).to_be_bytes());
+                digest.update(text.as_bytes());
+            }
+        }
+    }
+    digest.update([b'}']);
+}
+
+/// Weak comparison over a list; `*` means nothing for POST; unquoted tokens are accepted.
+fn matches_any(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let own = tag.to_str().unwrap_or_default().trim_matches('"');
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().trim_start_matches("W/").trim_matches('"'))
+        .any(|token| !token.is_empty() && token == own)
+}
+
+fn flag_not_found(key: &str) -> Response {
+    let body = json!({
+        "key": key,
+        "errorCode": "FLAG_NOT_FOUND",
+        "errorDetails": format!("there is no flag {key:?} in this project"),
+    });
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+fn bad_request(key: Option<&str>, code: ErrorCode, details: &str) -> Response {
+    let mut body = json!({ "errorCode": code.as_str(), "errorDetails": details });
+    if let (Some(key), Some(object)) = (key, body.as_object_mut()) {
+        object.insert("key".to_owned(), Value::from(key));
+    }
+    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
+}

@@ -1,0 +1,292 @@
+//! A route is built from its declaration: path, who may call it, how much it may send.
+//!
+//! There is no way to add a handler without naming an [`Access`] and a body limit, so the default
+//! is denial by construction. The declarations are data ([`RouteRow`]): a test walks them all and
+//! knocks on every door with no token, garbage, the wrong project and each role.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request, State};
+use axum::handler::Handler;
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use http_body_util::Limited;
+use serde::Serialize;
+
+use super::problem::Problem;
+use crate::access::{Permission, Principal};
+use crate::app::{App, AppError};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Anybody who reaches the port; such a route shows nothing about any project.
+    Public,
+    /// Callers whom the table grants this permission, in their own project.
+    Needs(Permission),
+}
+
+/// In which words a refusal is answered, since each protocol has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// RFC 9457 problem documents.
+    Problem,
+    /// OFREP: 401 and 403 carry no body.
+    Ofrep,
+    /// The OpenFeature manifest API: `{"error":{"message","status"}}`.
+    Manifest,
+}
+
+/// The methods routes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verb {
+    /// Read.
+    Get,
+    /// Create, or act.
+    Post,
+    /// Create or replace.
+    Put,
+    /// Remove.
+    Delete,
+}
+
+impl Verb {
+    const fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Post => MethodFilter::POST,
+            Self::Put => MethodFilter::PUT,
+            Self::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+/// One route's declaration.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct RouteRow {
+    /// The method.
+    pub verb: Verb,
+    /// The path with `{name}` parameters.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// The largest body it takes, in bytes.
+    pub body_limit: usize,
+    /// How it refuses.
+    pub dialect: Dialect,
+    /// What it does, in one line, for the OpenAPI document.
+    pub summary: &'static str,
+}
+
+/// The routes under construction: declarations beside the router they built.
+pub(crate) struct Routes {
+    app: App,
+    rows: Vec<RouteRow>,
+    router: Router<App>,
+}
+
+impl Routes {
+    pub(crate) fn new(app: App) -> Self {
+        Self {
+            app,
+            rows: Vec::new(),
+            router: Router::new(),
+        }
+    }
+
+    /// Adds one route; the guard in front of it enforces what the row declares.
+    pub(crate) fn add<H, T>(mut self, row: RouteRow, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let guarded = on(row.verb.filter(), handler).layer(from_fn_with_state(
+            Rule {
+                app: self.app.clone(),
+                row,
+            },
+            guard,
+        ));
+        self.router = self.router.route(row.path, guarded);
+        self.rows.push(row);
+        self
+    }
+
+    /// The router, and the declarations it was built from.
+    pub(crate) fn finish(self) -> (Router, Vec<RouteRow>) {
+        let router = self
+            .router
+            .fallback(no_such_route)
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(self.app);
+        (router, self.rows)
+    }
+}
+
+async fn no_such_route(request: Request) -> Response {
+    Problem::no_such_route(request.uri().path()).into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    Problem::method_not_allowed().into_response()
+}
+
+#[derive(Clone)]
+struct Rule {
+    app: App,
+    row: RouteRow,
+}
+
+async fn guard(
+    State(rule): State<Rule>,
+    parameters: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if !is_canonical(request.uri().path()) {
+        return Problem::path_not_canonical().into_response();
+    }
+    let limit = rule.row.body_limit;
+    if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
+        return refuse_too_large(rule.row.dialect, limit);
+    }
+    if let Access::Needs(permission) = rule.row.access {
+        let principal = match authenticate(&rule.app, request.headers()) {
+            Ok(principal) => principal,
+            Err(response) => return refuse_unknown(rule.row.dialect, response),
+        };
+        let project = parameters
+            .iter()
+            .find_map(|(name, value)| (name == "project").then_some(value))
+            .unwrap_or_else(|| principal.default_project());
+        if !principal.may(permission) || !principal.belongs_to(project) {
+            return refuse_forbidden(rule.row.dialect, permission);
+        }
+        if let Err(wait) = rule
+            .app
+            .limits
+            .admit(&principal.id, rule.app.clock.monotonic())
+        {
+            return AppError::RateLimited {
+                reason: "this credential sends more requests than its limit".to_owned(),
+                retry_after_seconds: wait,
+            }
+            .into_response();
+        }
+        request.extensions_mut().insert(principal);
+    }
+    let request = request.map(|body| Body::new(Limited::new(body, limit)));
+    next.run(request).await
+}
+
+/// The caller, if its credential is let in. Reads memory only.
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+    if let Some(everyone) = &app.open_door {
+        return Ok(everyone.clone());
+    }
+    let Some(credential) = credential_of(headers) else {
+        return Err(Problem::unauthenticated());
+    };
+    app.access
+        .load()
+        .authenticate(credential, app.clock.now_us())
+        .map_err(|refusal| {
+            tracing::debug!(%refusal, "a credential was refused");
+            Problem::unauthenticated()
+        })
+}
+
+/// `Authorization: Bearer`, or `X-API-Key` where there is none.
+pub(crate) fn credential_of(headers: &HeaderMap) -> Option<&str> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
+        return scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(credential.trim());
+    }
+    headers.get("x-api-key")?.to_str().ok()
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// One spelling per path, so that no two components can disagree about what is addressed.
+/// An encoded slash is allowed, because flag keys may contain one; it never separates segments.
+fn is_canonical(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let encoded = lower.contains("%5c") || lower.contains("%00");
+    let mut segments = path.split('/').skip(1).peekable();
+    let mut plain = path.starts_with('/') && !path.contains('\\');
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        plain &= !(segment.is_empty() && !is_last) && segment != "." && segment != "..";
+    }
+    plain && !encoded
+}
+
+fn refuse_unknown(dialect: Dialect, problem: Problem) -> Response {
+    match dialect {
+        Dialect::Problem => problem.into_response(),
+        Dialect::Ofrep => StatusCode::UNAUTHORIZED.into_response(),
+        Dialect::Manifest => {
+            super::manifest::failure(StatusCode::UNAUTHORIZED, "a valid token is needed")
+        }
+    }
+}
+
+fn refuse_forbidden(dialect: Dialect, permission: Permission) -> Response {
+    match dialect {
+        Dialect::Problem => AppError::Forbidden(format!(
+            "its credential does not grant {permission:?} in this project"
+        ))
+        .into_response(),
+        Dialect::Ofrep => StatusCode::FORBIDDEN.into_response(),
+        Dialect::Manifest => super::manifest::failure(
+            StatusCode::FORBIDDEN,
+            "the token does not grant this in this project",
+        ),
+    }
+}
+
+fn refuse_too_large(dialect: Dialect, limit: usize) -> Response {
+    match dialect {
+        Dialect::Ofrep => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Dialect::Problem => Problem::too_large(limit).into_response(),
+        Dialect::Manifest => {
+            super::manifest::failure(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_canonical;
+
+    #[test]
+    fn only_one_spelling_of_a_path_is_accepted() {
+        let cases = [
+            ("/", true),
+            ("/api/v1/flags", true),
+            ("/api/v1/flags/", true),
+            ("//api/v1/flags", false),
+            ("/api//v1/flags", false),
+            ("/api/../v1", false),
+            ("/api/./v1", false),
+            ("/api/%2e/v1", true),
+            ("/api/%2F/v1", true),
+            ("/api/%5c/v1", false),
+            ("/api/%00/v1", false),
+            ("/api\\v1", false),
+        ];
+        for (path, canonical) in cases {
+            assert_eq!(is_canonical(path), canonical, "{path}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From stored definitions to a set that can be served: a pure function.
+//!
+//! One bad flag harms no other: a definition that cannot be read keeps its own last good version
+//! and is reported; one that never was good answers with an error of its own. Stop records lie
+//! over what storage says until storage says the same.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tidegate_flags::{
+    CompileOptions, FlagSetSource, FlagSpec, Limits, Ruleset, Segment, Segments, compile,
+};
+
+use super::{FlagChange, LiveSet};
+use crate::app::Violation;
+use crate::stops::Overlay;
+
+/// What a set is assembled from, however it was stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Monotonic version in the store.
+    pub config_version: u64,
+    /// Restore generation of the store.
+    pub epoch: u64,
+    /// Flag definitions as stored, by key.
+    pub flags: BTreeMap<String, Value>,
+    /// Segment definitions as stored, by key.
+    pub segments: BTreeMap<String, Value>,
+    /// Shared rules of the whole set, by name; a file can have them, stored flags carry their own.
+    #[serde(default)]
+    pub evaluators: Map<String, Value>,
+}
+
+/// A flag that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FlagProblem {
+    /// Its key.
+    pub flag: String,
+    /// Everything wrong with it.
+    pub violations: Vec<Violation>,
+    /// Whether its last good version is served meanwhile.
+    pub serves_previous: bool,
+}
+
+/// Assembles what `project` serves from `source`, with `overlay` on top.
+#[must_use]
+pub fn assemble(
+    project: &str,
+    source: &Source,
+    overlay: &Overlay,
+    previous: Option<&LiveSet>,
+) -> LiveSet {
+    let mut flags = read_flags(project, source);
+    let mut problems = problems_of(&flags, previous);
+    let mut specs: BTreeMap<String, FlagSpec> = flags
+        .flags
+        .iter()
+        .filter_map(|(key, spec)| Some((key.clone(), spec.clone().ok()?)))
+        .collect();
+    overlay.apply(project, &mut specs);
+    for (key, spec) in &mut flags.flags {
+        if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key)) {
+            spec.clone_from(overlaid);
+        }
+    }
+    let (segments, segment_problems) = read_segments(&source.segments);
+    problems.extend(segment_problems);
+    let options = CompileOptions {
+        previous: previous.map(|set| &set.ruleset),
+        ..CompileOptions::default()
+    };
+    let (ruleset, warnings) = compile(&flags, &segments, &options);
+    LiveSet {
+        project: project.to_owned(),
+        config_tag: ruleset.digest().to_owned(),
+        depends_on_time: ruleset.handles().any(|flag| ruleset.depends_on_time(flag)),
+        ruleset,
+        specs,
+        segments: source.segments.clone(),
+        evaluators: source.evaluators.clone(),
+        config_version: source.config_version,
+        epoch: source.epoch,
+        warnings,
+        problems,
+        stale_since_us: None,
+    }
+}
+
+/// The set as one flagd document, read flag by flag.
+fn read_flags(project: &str, source: &Source) -> FlagSetSource {
+    let mut document = Map::new();
+    let flags = source
+        .flags
+        .iter()
+        .map(|(key, flag)| (key.clone(), flag.clone()))
+        .collect();
+    document.insert("flags".to_owned(), Value::Object(flags));
+    document.insert(
+        "$evaluators".to_owned(),
+        Value::Object(source.evaluators.clone()),
+    );
+    // What is too much for one document cannot come from the store or a file within limits.
+    let mut flags = FlagSetSource::from_json(&Value::Object(document), &Limits::default())
+        .unwrap_or_else(|violations| {
+            tracing::error!(?violations, project, "the stored set is no flag set");
+            FlagSetSource::default()
+        });
+    flags.metadata = set_metadata(project, source.config_version);
+    flags
+}
+
+fn problems_of(flags: &FlagSetSource, previous: Option<&LiveSet>) -> Vec<FlagProblem> {
+    let broken = |(key, spec): &(String, Result<FlagSpec, Vec<tidegate_flags::Violation>>)| {
+        let violations = spec.as_ref().err()?;
+        Some(FlagProblem {
+            flag: key.clone(),
+            violations: violations.iter().cloned().map(Violation::from).collect(),
+            serves_previous: previous.is_some_and(|set| set.specs.contains_key(key)),
+        })
+    };
+    flags.flags.iter().filter_map(broken).collect()
+}
+
+/// The metadata every evaluation of the set carries, so that telemetry names our revision.
+fn set_metadata(project: &str, config_version: u64) -> Map<String, Value> {
+    Map::from_iter([
+        ("flagSetId".to_owned(), Value::from(project)),
+        (
+            "version".to_owned(),
+            Value::from(config_version.to_string()),
+        ),
+    ])
+}
+
+fn read_segments(stored: &BTreeMap<String, Value>) -> (Segments, Vec<FlagProblem>) {
+    let mut segments = Segments::default();
+    let mut problems = Vec::new();
+    for (key, definition) in stored {
+        match Segment::from_json(definition, &Limits::default()) {
+            Ok(segment) => {
+                segments.0.insert(key.clone(), segment);
+            }
+            Err(violations) => problems.push(FlagProblem {
+                flag: format!("segment {key}"),
+                violations: violations.into_iter().map(Violation::from).collect(),
+                serves_previous: false,
+            }),
+        }
+    }
+    (segments, problems)
+}
+
+/// The flags that differ between two sets, by what they do and not by version number.
+pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, FlagChange)> {
+    let mut changed = Vec::new();
+    for key in after.ruleset.keys() {
+        if before.ruleset.handle(key).is_none() {
+            changed.push((key.to_owned(), FlagChange::Create));
+        } else if content(&before.ruleset, key) != content(&after.ruleset, key) {
+            changed.push((key.to_owned(), FlagChange::Update));
+        }
+    }
+    for key in before
+        .ruleset
+        .keys()
+        .filter(|key| after.ruleset.handle(key).is_none())
+    {
+        changed.push((key.to_owned(), FlagChange::Delete));
+    }
+    changed
+}
+
+fn content<'r>(ruleset: &'r Ruleset, key: &str) -> Option<&'r Value> {
+    ruleset.flag_to_flagd_json(ruleset.handle(key)?)
+}

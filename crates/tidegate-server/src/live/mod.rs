@@ -1,0 +1,152 @@
+//! What is served right now: one compiled rule set per project, swapped whole.
+//!
+//! Readers take an `Arc` and nothing else: no lock, no storage, no await. The one writer is the
+//! reconciler (and, for a stop, the request that stops, which must not wait for a database).
+//! A set is never edited in place: it is assembled from a source, compiled, compared with the
+//! one before, swapped, and only then announced.
+
+mod assemble;
+mod changes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
+use tidegate_flags::{FlagSpec, Ruleset, Warning};
+
+use crate::stops::Overlay;
+pub use assemble::{FlagProblem, Source, assemble};
+
+pub use changes::{Change, Changes, FlagChange, Resume};
+
+/// Everything that answering for one project needs.
+#[derive(Debug)]
+pub struct LiveSet {
+    /// The project, which is also the flag set id.
+    pub project: String,
+    /// The compiled rules.
+    pub ruleset: Ruleset,
+    /// The definitions the rules were compiled from, stop records overlaid.
+    pub specs: BTreeMap<String, FlagSpec>,
+    /// Segment definitions, as stored.
+    pub segments: BTreeMap<String, Value>,
+    /// Shared rules of the whole set, as given.
+    pub evaluators: Map<String, Value>,
+    /// Digest of the content, equal on every replica that serves the same configuration.
+    pub config_tag: String,
+    /// Whether any flag's value can change with time alone.
+    pub depends_on_time: bool,
+    /// Monotonic version of the configuration in its store.
+    pub config_version: u64,
+    /// Raised by a restore, so that an older version of a newer epoch still wins.
+    pub epoch: u64,
+    /// What compiles but cannot be meant.
+    pub warnings: Vec<Warning>,
+    /// Flags that could not be read; the version before them is served where there is one.
+    pub problems: Vec<FlagProblem>,
+    /// Unix microseconds since when the store could not confirm this set; `None` while it does.
+    pub stale_since_us: Option<i64>,
+}
+
+impl LiveSet {
+    /// The same set with `overlay` on top.
+    #[must_use]
+    pub fn reassembled(&self, overlay: &Overlay) -> Self {
+        let mut next = assemble(&self.project, &self.source(), overlay, Some(self));
+        next.problems.clone_from(&self.problems);
+        next.stale_since_us = self.stale_since_us;
+        next
+    }
+
+    /// What this set would be assembled from again; the form the last good set is kept in.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source {
+            config_version: self.config_version,
+            epoch: self.epoch,
+            flags: self
+                .specs
+                .iter()
+                .map(|(key, spec)| (key.clone(), spec.to_json()))
+                .collect(),
+            segments: self.segments.clone(),
+            evaluators: self.evaluators.clone(),
+        }
+    }
+}
+
+/// One project's place in memory: the set that is served, and who listens to its changes.
+#[derive(Debug)]
+pub struct LiveProject {
+    current: ArcSwap<LiveSet>,
+    /// Announces swaps; public because streams subscribe to it.
+    pub changes: Changes,
+}
+
+impl LiveProject {
+    fn new(set: LiveSet) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(set),
+            changes: Changes::default(),
+        }
+    }
+
+    /// The set that is served now.
+    pub fn load(&self) -> Arc<LiveSet> {
+        self.current.load_full()
+    }
+
+    /// Borrows the set that is served now without touching its reference count.
+    pub fn peek(&self) -> arc_swap::Guard<Arc<LiveSet>> {
+        self.current.load()
+    }
+
+    fn swap(&self, next: LiveSet) {
+        let before = self.load();
+        let difference = assemble::difference(&before, &next);
+        let tag = next.config_tag.clone();
+        self.current.store(Arc::new(next));
+        self.changes.publish(tag, difference);
+    }
+}
+
+/// All projects that are served.
+#[derive(Debug, Default)]
+pub struct Live {
+    projects: ArcSwap<BTreeMap<String, Arc<LiveProject>>>,
+    writing: Mutex<()>,
+}
+
+impl Live {
+    /// The project of that key, if it is served.
+    pub fn project(&self, key: &str) -> Option<Arc<LiveProject>> {
+        self.projects.load().get(key).cloned()
+    }
+
+    /// The keys of all projects that are served.
+    pub fn keys(&self) -> Vec<String> {
+        self.projects.load().keys().cloned().collect()
+    }
+
+    /// Replaces what `project` serves by what `next` makes of the set before.
+    ///
+    /// Writers take turns, so `next` sees the newest set and no swap is lost. `next` returns
+    /// `None` to leave things as they are.
+    pub fn update(&self, project: &str, next: impl FnOnce(Option<&LiveSet>) -> Option<LiveSet>) {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.project(project) {
+            Some(place) => {
+                if let Some(set) = next(Some(&place.load())) {
+                    place.swap(set);
+                }
+            }
+            None => {
+                let Some(set) = next(None) else { return };
+                let mut projects = BTreeMap::clone(&self.projects.load());
+                projects.insert(project.to_owned(), Arc::new(LiveProject::new(set)));
+                self.projects.store(Arc::new(projects));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The reconciler: makes memory say what storage says, and makes stops ordinary.
+//!
+//! It takes no input. It is woken by a signal or by a timer, reads everything it needs, and may
+//! run twice. While storage cannot be read, what is served stays as it is and is labelled stale.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate_store::{
+    Expected, ObjectChange, ObjectKind, ProjectKey, Snapshot, StopKind, StopRecord, StoreError,
+    StoredObject, TokenKind, TokenRecord, Write,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{AccessBook, BookEntry, Role};
+use crate::app::App;
+use crate::last_good::LastGood;
+use crate::live::{LiveSet, Source, assemble};
+use crate::stops::stopped;
+
+/// How often storage is read even if nothing was signalled (another process may have written).
+const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs until `shutdown`.
+pub async fn run(app: App, kept: Option<LastGood>, shutdown: CancellationToken) {
+    let mut timer = tokio::time::interval(AT_LEAST_EVERY);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = app.changed.notified() => {}
+            _ = timer.tick() => {}
+        }
+        once(&app, kept.as_ref()).await;
+    }
+}
+
+/// One pass: settle stops, then load every project that changed, then the credentials.
+pub async fn once(app: &App, kept: Option<&LastGood>) {
+    for record in app.stops.pending() {
+        match settle(app, &record).await {
+            Ok(()) => app.stops.settle(record.id()),
+            Err(error) => tracing::warn!(
+                %error, stop.id = %record.id(), flag.key = %record.flag(),
+                "a stop is served but not yet in storage"
+            ),
+        }
+    }
+    match load_all(app, kept).await {
+        Ok(()) => {}
+        Err(error) => {
+            tracing::warn!(%error, "storage cannot be read; what is served is now stale");
+            mark_stale(app);
+        }
+    }
+}
+
+async fn load_all(app: &App, kept: Option<&LastGood>) -> Result<(), StoreError> {
+    for project in app.store()?.project_list().await? {
+        let key = project.key;
+        let snapshot = app.store()?.config_snapshot(&key).await?;
+        if let Some(source) = refresh(app, &key, snapshot)
+            && let Some(kept) = kept
+            && let Err(error) = kept.save(key.as_str(), &source)
+        {
+            tracing::warn!(%error, project = %key, "the last good set could not be kept");
+        }
+    }
+    load_credentials(app).await
+}
+
+/// Serves `snapshot` if it is another one than what is served; returns what was newly served.
+fn refresh(app: &App, project: &ProjectKey, snapshot: Snapshot) -> Option<Source> {
+    let mut newly_served = None;
+    app.live.update(project.as_str(), |current| {
+        let same = current.is_some_and(|set| is_same(set, &snapshot));
+        let overlay = app.stops.overlay();
+        if same && overlay.is_empty() {
+            return current
+                .filter(|set| set.stale_since_us.is_some())
+                .map(|set| {
+                    let mut fresh = set.reassembled(&overlay);
+                    fresh.stale_since_us = None;
+                    fresh
+                });
+        }
+        let source = source_of(snapshot);
+        let next = assemble(project.as_str(), &source, &overlay, current);
+        newly_served = Some(next.source());
+        Some(next)
+    });
+    newly_served
+}
+
+fn is_same(set: &LiveSet, snapshot: &Snapshot) -> bool {
+    (set.epoch, set.config_version) == (snapshot.epoch, snapshot.config_version)
+}
+
+fn source_of(snapshot: Snapshot) -> Source {
+    let by_key = |objects: Vec<StoredObject>| -> BTreeMap<String, Value> {
+        objects
+            .into_iter()
+            .map(|object| (object.key.as_str().to_owned(), object.spec))
+            .collect()
+    };
+    for bad in &snapshot.quarantined {
+        tracing::error!(kind = %bad.kind, key = %bad.key, reason = %bad.reason, "a stored row is kept aside");
+    }
+    Source {
+        config_version: snapshot.config_version,
+        epoch: snapshot.epoch,
+        flags: by_key(snapshot.flags),
+        segments: by_key(snapshot.segments),
+        evaluators: serde_json::Map::new(),
+    }
+}
+
+fn mark_stale(app: &App) {
+    let now = app.clock.now_us();
+    for project in app.live.keys() {
+        app.live.update(&project, |current| {
+            let set = current.filter(|set| set.stale_since_us.is_none())?;
+            let mut stale = set.reassembled(&app.stops.overlay());
+            stale.stale_since_us = Some(now);
+            Some(stale)
+        });
+    }
+}
+
+/// Makes one stop an ordinary change, exactly once: its id is the idempotency key.
+async fn settle(app: &App, record: &StopRecord) -> Result<(), StoreError> {
+    let (project, flag) = (record.project(), record.flag());
+    let stored = app
+        .store()?
+        .object_get(project, ObjectKind::Flag, flag)
+        .await?;
+    let Some(object) = stored.filter(|object| !object.deleted) else {
+        return Ok(());
+    };
+    let spec = match tidegate_flags::FlagSpec::from_json(flag.as_str(), &object.spec)
+        .map_err(|violations| format!("{violations:?}"))
+        .and_then(|spec| stopped(&spec, record).map_err(|error| error.to_string()))
+    {
+        Ok(spec) => spec.to_json(),
+        Err(reason) => {
+            tracing::error!(%reason, stop.id = %record.id(), "a stop does not fit its stored flag");
+            return Ok(());
+        }
+    };
+    let mut change = ObjectChange::new(
+        (project.clone(), ObjectKind::Flag, flag.clone()),
+        // Read, stopped and written at one revision: an editor who was faster loses nothing, and
+        // the next pass stops what that editor wrote.
+        Expected::Revision(object.revision),
+        Write::Put(spec.clone()),
+        record.actor().clone(),
+        record.at_us(),
+    )
+    .with_reason(record.reason().to_owned())
+    .with_idempotency_key(record.idempotency_key());
+    change.changes = crate::app::difference(Some(&object.spec), Some(&spec));
+    change.action = Some(
+        match record.kind() {
+            StopKind::Kill => "flag.kill",
+            StopKind::Rollback => "flag.rollback",
+        }
+        .to_owned(),
+    );
+    app.store()?.object_commit(change).await.map(|_| ())
+}
+
+/// Reloads the token book from storage.
+pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
+    let mut entries = HashMap::new();
+    for project in app.store()?.project_list().await? {
+        for token in app.store()?.token_list(&project.key).await? {
+            entries.insert(token.selector.clone(), entry_of(token));
+        }
+    }
+    let bootstrap = app.access.load().bootstrap().cloned();
+    app.access.store(AccessBook::new(entries, bootstrap).into());
+    Ok(())
+}
+
+fn entry_of(token: TokenRecord) -> BookEntry {
+    BookEntry {
+        hash: token.hash,
+        project: token.project.as_str().to_owned(),
+        role: match token.kind {
+            TokenKind::Admin => Role::Admin,
+            TokenKind::Server => Role::Server,
+            TokenKind::Browser => Role::Browser,
+            TokenKind::Ci => Role::Ci,
+        },
+        expires_at_us: token.expires_at,
+        disabled: token.disabled_at.is_some(),
+    }
+}

@@ -1,0 +1,105 @@
+//! The append-only log of each rollout, in the store's streams.
+//!
+//! Memory is ahead of disk by at most what storage refuses at the moment: entries wait in order
+//! and are appended when storage takes them. An entry that a stop record also leads to carries the
+//! record's id, so that it is stored once whoever comes first.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+use tidegate_rollout::RolloutEvent;
+use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
+
+/// How many records are read at a time.
+const PAGE: u32 = 1000;
+
+/// An entry on its way to disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// What happened.
+    pub(crate) event: RolloutEvent,
+    /// The stop record that leads to the same entry, if one does.
+    pub(crate) stop: Option<String>,
+}
+
+/// The name of a rollout's stream.
+pub(crate) fn stream(rollout: &str) -> String {
+    format!("rollout/{rollout}")
+}
+
+/// Everything that happened to a rollout, oldest first.
+///
+/// # Errors
+/// Storage; `Corrupt` for an entry that cannot be read, because a log with a hole folds to a
+/// state that never was.
+pub(crate) async fn read(
+    store: &dyn Store,
+    project: &ProjectKey,
+    rollout: &str,
+) -> Result<Vec<RolloutEvent>, StoreError> {
+    let name = stream(rollout);
+    let mut events = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = store.log_read(project, &name, after, PAGE).await?;
+        for record in &page {
+            events.push(parse(&name, record.sequence, &record.payload)?);
+            after = record.sequence;
+        }
+        if page.len() < PAGE as usize {
+            return Ok(events);
+        }
+    }
+}
+
+fn parse(stream: &str, sequence: u64, payload: &Value) -> Result<RolloutEvent, StoreError> {
+    serde_json::from_value(payload.clone()).map_err(|error| StoreError::Corrupt {
+        place: format!("stream {stream}, record {sequence}"),
+        reason: error.to_string(),
+    })
+}
+
+/// Appends one entry.
+///
+/// # Errors
+/// Storage.
+pub(crate) async fn append(
+    store: &dyn Store,
+    project: &ProjectKey,
+    rollout: &str,
+    entry: &Entry,
+) -> Result<(), StoreError> {
+    let payload = serde_json::to_value(&entry.event).map_err(|error| StoreError::Invalid {
+        field: "payload",
+        reason: error.to_string(),
+    })?;
+    let append = StreamAppend {
+        project: project.clone(),
+        stream: stream(rollout),
+        payload,
+        delivery: entry.stop.clone().map(|id| DeliveryId {
+            source: "stop".to_owned(),
+            id,
+        }),
+        expected_head: None,
+        now_us: entry.event.at_us(),
+    };
+    store.log_append(append).await.map(|_| ())
+}
+
+/// Appends what waits, in order, until storage refuses.
+///
+/// # Errors
+/// The refusal; what was not appended still waits.
+pub(crate) async fn flush(
+    store: &dyn Store,
+    project: &ProjectKey,
+    rollout: &str,
+    waiting: &mut VecDeque<Entry>,
+) -> Result<(), StoreError> {
+    while let Some(entry) = waiting.front() {
+        append(store, project, rollout, entry).await?;
+        waiting.pop_front();
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Starting a rollout: the policy is read, the flag gets its rule at share zero, the log begins.
+
+use serde_json::{Value, json};
+use tidegate_flags::FlagSpec;
+use tidegate_rollout::{RolloutEvent, RolloutSpec};
+use tidegate_store::{Expected, ObjectChange, ObjectKind, Write};
+
+use super::journal::{self, Entry};
+use crate::access::Principal;
+use crate::app::objects::{self, Place};
+use crate::app::{App, AppError, Violation, actor_of};
+
+/// The id of the rule a rollout owns in its flag.
+pub(crate) fn rule_id(rollout: &str) -> String {
+    format!("rollout-{rollout}")
+}
+
+/// Refuses a policy with everything that is wrong with it.
+///
+/// # Errors
+/// All violations at once.
+pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
+    let policy = read(spec)?;
+    if flag_is_known {
+        return Ok(());
+    }
+    Err(AppError::invalid(
+        "/flag",
+        "unknown-flag",
+        format!("there is no flag {:?}; create it first, dark", policy.flag),
+    ))
+}
+
+pub(crate) fn read(spec: &Value) -> Result<RolloutSpec, AppError> {
+    RolloutSpec::from_json(spec).map_err(|error| {
+        let violation = |violation: tidegate_rollout::Violation| {
+            Violation::at(violation.pointer, "bad-policy", violation.reason)
+        };
+        AppError::Invalid(error.violations.into_iter().map(violation).collect())
+    })
+}
+
+/// Starts a rollout. Nobody is exposed by this: the planner takes the first step.
+///
+/// # Errors
+/// A policy or flag that does not fit; a rollout that has been started before; storage.
+pub async fn start(
+    app: &App,
+    principal: &Principal,
+    project: &str,
+    key: &str,
+) -> Result<(), AppError> {
+    let place = Place::parse(project, ObjectKind::Rollout, key)?;
+    let stored = objects::read(app, &place).await?;
+    let policy = read(&stored.spec)?;
+    let store = app
+        .store()
+        .map_err(|error| objects::refusal(&error, "the rollout"))?;
+    let refused = |error| objects::refusal(&error, "the rollout's log");
+    if !journal::read(store, &place.project, key)
+        .await
+        .map_err(refused)?
+        .is_empty()
+    {
+        return Err(AppError::Conflict(format!(
+            "rollout {key:?} has been started already"
+        )));
+    }
+    give_rule(app, principal, project, key, &policy).await?;
+    let event = RolloutEvent::Started {
+        at_us: app.clock.now_us(),
+        who: actor_of(principal).to_string(),
+    };
+    journal::append(store, &place.project, key, &Entry { event, stop: None })
+        .await
+        .map_err(refused)?;
+    app.rollouts
+        .announce_start((project.to_owned(), key.to_owned()));
+    Ok(())
+}
+
+/// Adds the rollout's rule to its flag at share zero, unless it is there.
+async fn give_rule(
+    app: &App,
+    principal: &Principal,
+    project: &str,
+    key: &str,
+    policy: &RolloutSpec,
+) -> Result<(), AppError> {
+    let place = Place::parse(project, ObjectKind::Flag, &policy.flag)?;
+    let stored = objects::read(app, &place).await?;
+    let mut definition = stored.spec.clone();
+    let id = rule_id(key);
+    let rules = definition
+        .as_object_mut()
+        .map(|object| object.entry("rules").or_insert_with(|| json!([])))
+        .and_then(Value::as_array_mut)
+        .ok_or_else(|| AppError::Internal("a stored flag is no object with rules".to_owned()))?;
+    if rules.iter().any(|rule| rule["id"] == json!(id)) {
+        return Ok(());
+    }
+    let mut rule = json!({
+        "id": id,
+        "serve": { "rollout": {
+            "treatment": policy.treatment,
+            "control": policy.control,
+            "share_bp": 0,
+        }},
+    });
+    if let (Some(audience), Some(fields)) = (&policy.audience, rule.as_object_mut()) {
+        fields.insert("if".to_owned(), audience.clone());
+    }
+    rules.push(rule);
+    let spec = FlagSpec::from_json(&policy.flag, &definition)?.to_json();
+    let mut change = ObjectChange::new(
+        (place.project.clone(), place.kind, place.key.clone()),
+        Expected::Revision(stored.revision),
+        Write::Put(spec.clone()),
+        actor_of(principal),
+        app.clock.now_us(),
+    )
+    .with_reason(format!("rollout {key} is started"));
+    change.changes = crate::app::difference(Some(&stored.spec), Some(&spec));
+    objects::commit(app, &place, change).await.map(|_| ())
+}

@@ -1,0 +1,315 @@
+//! A running server: parts opened in the order that lets it answer soonest and never worse.
+//!
+//! First the last good sets and the stop records, from plain files, so that evaluation and kills
+//! work whatever else is broken. Then the log of events. Then storage, tried again until it opens.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tempfile::TempDir;
+use tidegate_flags::Limits;
+use tidegate_store::{
+    Actor, By, Expected, ProjectKey, ProjectPut, SqliteOptions, SqliteStore, StopFile, StoreError,
+};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::{AccessBook, Principal, PrincipalKind, Role};
+use crate::app::{App, Parts};
+use crate::clock::Clock;
+use crate::events::{Events, Followers};
+use crate::last_good::LastGood;
+use crate::live::{Live, assemble};
+use crate::rate_limit::{RateLimit, RateLimits};
+use crate::rollouts::Rollouts;
+use crate::stops::Stops;
+
+/// How a server is to run. Resolved once, by the binary.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything durable lives.
+    pub data_dir: PathBuf,
+    /// The address to answer at; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The first admin credential of the default project, for automation.
+    pub bootstrap_token: Option<String>,
+    /// Requests per credential.
+    pub rate_limit: Option<RateLimit>,
+    /// Ask nobody for a credential. Refused unless `listen` is a loopback address.
+    pub open_door: bool,
+}
+
+/// Why a server cannot run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {path}: {source}; check that it exists and is writable")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The log of events cannot be opened.
+    #[error("cannot open the log of events: {0}")]
+    Events(#[from] tidegate_lake::LogError),
+    /// The address cannot be bound.
+    #[error("cannot listen at {address}: {source}; is another server there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Without sign-in only this machine may connect.
+    #[error("{0} is not a loopback address, and without sign-in only loopback is allowed")]
+    OpenDoorOffLoopback(SocketAddr),
+}
+
+/// A server that answers.
+pub struct Running {
+    /// Its use cases, for the composition root.
+    pub app: App,
+    /// Where it answers.
+    pub address: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    /// Removed when the server is dropped; only a server without durable state has one.
+    _scratch: Option<TempDir>,
+}
+
+impl Running {
+    /// Stops accepting, finishes what is under way, and returns when all is quiet or the wait is
+    /// over.
+    pub async fn stop(self, wait: Duration) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests were cut off at the end of the wait");
+        }
+    }
+}
+
+/// Opens the parts and starts answering.
+///
+/// # Errors
+/// [`StartError`]; a store that cannot be opened is no such error, it is tried again.
+pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    let (listener, address) = bind(&settings).await?;
+    let (app, kept) = open(&settings, clock)?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    open_storage(&app, &settings).await;
+    crate::reconcile::once(&app, Some(&kept)).await;
+    tasks.spawn(keep_storage_open(
+        app.clone(),
+        settings.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(crate::reconcile::run(
+        app.clone(),
+        Some(kept),
+        shutdown.clone(),
+    ));
+    tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(answer(listener, app.clone(), shutdown.clone()));
+    Ok(Running {
+        app,
+        address,
+        shutdown,
+        tasks,
+        _scratch: None,
+    })
+}
+
+/// Starts a server that keeps nothing: no storage, no sign-in, events in a folder that goes away.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_without_storage(
+    listen: SocketAddr,
+    clock: Arc<dyn Clock>,
+) -> Result<Running, StartError> {
+    let scratch = tempfile::tempdir().map_err(|source| StartError::DataDir {
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let settings = Settings {
+        data_dir: scratch.path().to_owned(),
+        listen,
+        bootstrap_token: None,
+        rate_limit: None,
+        open_door: true,
+    };
+    let (listener, address) = bind(&settings).await?;
+    let (app, _) = open(&settings, clock)?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(answer(listener, app.clone(), shutdown.clone()));
+    Ok(Running {
+        app,
+        address,
+        shutdown,
+        tasks,
+        _scratch: Some(scratch),
+    })
+}
+
+async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = settings.listen;
+    if settings.open_door && !listen.ip().is_loopback() {
+        return Err(StartError::OpenDoorOffLoopback(listen));
+    }
+    let refused = |source| StartError::Listen {
+        address: listen,
+        source,
+    };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+async fn answer(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    let (router, _) = crate::http::router(&app);
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the listener failed");
+    }
+}
+
+/// Everything that needs no storage.
+fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), StartError> {
+    let data_dir = &settings.data_dir;
+    let unusable = |source| StartError::DataDir {
+        path: data_dir.clone(),
+        source,
+    };
+    std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let kept = LastGood::open(data_dir).map_err(unusable)?;
+    let stops = open_stops(&data_dir.join("stops"));
+    let live = Live::default();
+    serve_last_good(&kept, &stops, &live, clock.now_us()).map_err(unusable)?;
+    let rollouts = Rollouts::default();
+    let events = Events::open(
+        data_dir,
+        Arc::new(Followers::new(vec![rollouts.follower()])),
+    )?;
+    let bootstrap = settings
+        .bootstrap_token
+        .as_deref()
+        .map(AccessBook::bootstrap_entry);
+    let app = App::new(Parts {
+        storage: OnceLock::new(),
+        events,
+        live,
+        access: ArcSwap::from_pointee(AccessBook::new(Default::default(), bootstrap)),
+        open_door: settings.open_door.then(local_developer),
+        limits: RateLimits::new(settings.rate_limit),
+        flag_limits: Limits::default(),
+        stops,
+        rollouts,
+        clock,
+        changed: Notify::new(),
+    });
+    Ok((app, kept))
+}
+
+fn local_developer() -> Principal {
+    Principal::new(
+        PrincipalKind::LocalDeveloper,
+        "local-developer".to_owned(),
+        None,
+        vec![Role::Admin],
+    )
+}
+
+fn open_stops(path: &std::path::Path) -> Stops {
+    match StopFile::open(path) {
+        Ok((file, pending)) => Stops::new(Some(file), pending),
+        Err(error) => {
+            tracing::error!(%error, "the stop file cannot be opened; stops will not be durable");
+            Stops::new(None, Vec::new())
+        }
+    }
+}
+
+fn serve_last_good(
+    kept: &LastGood,
+    stops: &Stops,
+    live: &Live,
+    now_us: i64,
+) -> std::io::Result<()> {
+    let (sets, problems) = kept.load()?;
+    for problem in problems {
+        tracing::error!(%problem, "a kept flag set cannot be read and is passed over");
+    }
+    let overlay = stops.overlay();
+    for (project, source) in sets {
+        live.update(&project, |_| {
+            let mut set = assemble(&project, &source, &overlay, None);
+            set.stale_since_us = Some(now_us);
+            Some(set)
+        });
+    }
+    Ok(())
+}
+
+/// Tries to open storage and to have the default project in it.
+async fn open_storage(app: &App, settings: &Settings) -> bool {
+    if app.storage.get().is_some() {
+        return true;
+    }
+    let options = SqliteOptions::new(settings.data_dir.join("tidegate.db"));
+    match SqliteStore::open(options).await {
+        Ok(store) => {
+            let store = Arc::new(store);
+            if let Err(error) = ensure_default_project(store.as_ref(), app.clock.now_us()).await {
+                tracing::error!(%error, "the default project cannot be made");
+                return false;
+            }
+            let _ = app.storage.set(store);
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "storage cannot be opened; serving what was served last");
+            false
+        }
+    }
+}
+
+async fn ensure_default_project(
+    store: &dyn tidegate_store::Store,
+    now_us: i64,
+) -> Result<(), StoreError> {
+    let key = ProjectKey::parse(crate::DEFAULT_PROJECT)?;
+    if store.project_get(&key).await?.is_some() {
+        return Ok(());
+    }
+    let put = ProjectPut {
+        key,
+        name: "Default".to_owned(),
+        expected: Expected::Absent,
+        by: By::new(Actor::system("start"), now_us),
+    };
+    store.project_put(put).await.map(|_| ())
+}
+
+/// Opens storage as soon as it can be, with growing pauses between tries.
+async fn keep_storage_open(app: App, settings: Settings, shutdown: CancellationToken) {
+    let mut pause = Duration::from_millis(500);
+    while app.storage.get().is_none() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        if open_storage(&app, &settings).await {
+            app.changed.notify_one();
+        }
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,10 @@
+SELECT entry.sequence, entry.epoch, entry.at_us, entry.project, entry.actor_kind, entry.actor_id, entry.action,
+    entry.object_kind, entry.object_key, entry.revision, entry.before_digest, entry.after_digest,
+    entry.note_digest, entry.previous_hash, entry.hash, note.salt, note.reason, note.changes
+FROM audit_entry AS entry
+LEFT JOIN audit_note AS note ON note.sequence = entry.sequence
+WHERE entry.sequence > $1
+    AND ($3 IS NULL OR entry.project = $3)
+    AND entry.object_kind = $4 AND entry.object_key = $5
+ORDER BY entry.sequence
+LIMIT $2

@@ -1,0 +1,1 @@
+DELETE FROM audit_note WHERE sequence = $1

@@ -1,0 +1,1 @@
+UPDATE store_meta SET number = $1 WHERE name = 'epoch'

@@ -1,0 +1,1 @@
+SELECT value FROM named_value WHERE name = $1

@@ -1,0 +1,2 @@
+INSERT INTO named_value (name, value) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value

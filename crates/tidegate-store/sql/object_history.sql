@@ -1,0 +1,5 @@
+SELECT project, kind, key, revision, spec, digest, deleted, created_at, updated_at, actor_kind, actor_id
+FROM object_revision
+WHERE project = $1 AND kind = $2 AND key = $3
+ORDER BY revision DESC
+LIMIT $4

@@ -1,0 +1,1 @@
+UPDATE person SET disabled_at = NULL WHERE id = $1

@@ -1,0 +1,1 @@
+SELECT id, email, name, password, created_at, disabled_at FROM person WHERE email = $1

@@ -1,0 +1,1 @@
+SELECT id, email, name, password, created_at, disabled_at FROM person WHERE id > $1 ORDER BY id LIMIT $2

@@ -1,0 +1,1 @@
+UPDATE person SET name = $2 WHERE id = $1

@@ -1,0 +1,206 @@
+//! Talking to a server: where it is, who asks, and what its refusals mean for a person.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+/// Which server, as whom, about which project.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// The server's address
+    #[arg(long, env = "TIDEGATE_SERVER", default_value = "http://127.0.0.1:8800")]
+    pub(crate) server: String,
+    /// The token to act with
+    #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// The project that is meant
+    #[arg(long, env = "TIDEGATE_PROJECT", default_value = "default")]
+    pub(crate) project: String,
+}
+
+/// An answer that was not a refusal.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The body, `null` if there was none.
+    pub(crate) body: Value,
+}
+
+/// A request's conditions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Conditions {
+    /// `If-Match` with this revision.
+    pub(crate) revision: Option<u64>,
+    /// `If-None-Match: *`.
+    pub(crate) must_be_new: bool,
+}
+
+impl Connection {
+    /// The path of something in the connection's project.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/api/v1/projects/{}/{rest}", encode(&self.project))
+    }
+
+    /// Reads.
+    pub(crate) fn get(&self, path: &str) -> Result<Answer> {
+        self.send("GET", path, None, Conditions::default())
+    }
+
+    /// Acts or creates.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.send("POST", path, Some(body), Conditions::default())
+    }
+
+    /// Creates or replaces.
+    pub(crate) fn put(&self, path: &str, body: &Value, conditions: Conditions) -> Result<Answer> {
+        self.send("PUT", path, Some(body), conditions)
+    }
+
+    /// Removes.
+    pub(crate) fn delete(&self, path: &str, conditions: Conditions) -> Result<Answer> {
+        self.send("DELETE", path, None, conditions)
+    }
+
+    /// Sends, and turns a refusal into an error that says what to do.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        conditions: Conditions,
+    ) -> Result<Answer> {
+        let answer = self.send_raw(method, path, body, conditions)?;
+        if answer.status < 400 {
+            return Ok(answer);
+        }
+        bail!("{}", explain(&answer, self))
+    }
+
+    /// Sends, and answers whatever came back.
+    pub(crate) fn send_raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        conditions: Conditions,
+    ) -> Result<Answer> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.server.trim_end_matches('/')));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(revision) = conditions.revision {
+            request = request.header("if-match", format!("\"{revision}\""));
+        }
+        if conditions.must_be_new {
+            request = request.header("if-none-match", "*");
+        }
+        let text = body
+            .map(serde_json::to_vec)
+            .transpose()?
+            .unwrap_or_default();
+        let request = request
+            .header("content-type", "application/json")
+            .body(text)?;
+        let mut response = agent.run(request).with_context(|| {
+            format!(
+                "no answer from {}; is `tidegate serve` running there?",
+                self.server
+            )
+        })?;
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .read_to_string()
+            .context("the answer broke off")?;
+        let body = match text.as_str() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        };
+        Ok(Answer { status, body })
+    }
+}
+
+/// A refusal in words, with every violation on a line of its own.
+fn explain(answer: &Answer, connection: &Connection) -> String {
+    let field = |name| answer.body.get(name).and_then(Value::as_str);
+    let mut text = match field("detail").or_else(|| field("title")) {
+        Some(detail) => detail.to_owned(),
+        None => format!("the server answered {}", answer.status),
+    };
+    if answer.status == 401 && connection.token.is_none() {
+        text.push_str("; give one with --token or TIDEGATE_TOKEN");
+    }
+    for violation in answer
+        .body
+        .get("violations")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let part = |name| {
+            violation
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        text.push_str(&format!("\n  {} {}", part("pointer"), part("message")));
+    }
+    text
+}
+
+/// Percent-encodes one path segment.
+pub(crate) fn encode(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_refusal_lists_every_violation_with_its_place() {
+        let connection = Connection {
+            server: "http://127.0.0.1:1".to_owned(),
+            token: None,
+            project: "default".to_owned(),
+        };
+        let body = json!({"title": "t", "detail": "2 rules are broken", "violations": [
+            {"pointer": "/state", "message": "must be ENABLED or DISABLED"},
+            {"pointer": "/variants", "message": "at least one"}]});
+        let text = explain(&Answer { status: 400, body }, &connection);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("/state must be") && text.contains("/variants at least"));
+        let text = explain(
+            &Answer {
+                status: 401,
+                body: json!({}),
+            },
+            &connection,
+        );
+        assert!(text.contains("--token"), "{text}");
+    }
+
+    #[test]
+    fn segments_are_encoded() {
+        assert_eq!(encode("a/b c.ü"), "a%2Fb%20c.%C3%BC");
+    }
+}

@@ -1,0 +1,211 @@
+//! `tidegate serve` and `tidegate dev`: the server, for real and for one developer.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tidegate_server::clock::{Clock, SystemClock};
+use tidegate_server::rate_limit::RateLimit;
+use tidegate_server::runtime::{Running, Settings, start};
+
+use crate::config::{self, Config};
+use crate::output;
+
+/// How long a stop waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tidegate serve --data-dir ./data\n  TIDEGATE_BOOTSTRAP_TOKEN=\
+                        $(openssl rand -hex 32) tidegate serve --listen 127.0.0.1:8800\n\nPrints \
+                        one line `listening on http://HOST:PORT` when it is ready. SIGTERM drains."
+)]
+pub(crate) struct ServeArguments {
+    /// A TOML file with the same settings; the command line and the environment override it
+    #[arg(long, env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where everything durable lives
+    #[arg(long, env = "TIDEGATE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The address to answer at; port 0 picks a free one
+    #[arg(long, env = "TIDEGATE_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tidegate dev --flags flags.json\n\nPoint any OpenFeature OFREP or \
+                        flagd client at it. An edit is served at once; a file that cannot be read \
+                        keeps what was served and says where it is wrong."
+)]
+pub(crate) struct DevArguments {
+    /// A flagd flag set (JSON)
+    #[arg(long)]
+    flags: PathBuf,
+    /// The loopback address to answer at; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:8800")]
+    listen: SocketAddr,
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
+    start_logging();
+    let config = config::resolve(
+        arguments.config.as_deref(),
+        Config {
+            data_dir: arguments.data_dir,
+            listen: arguments.listen,
+            ..Config::default()
+        },
+    )?;
+    let settings = Settings {
+        data_dir: config.data_dir(),
+        listen: config.listen(),
+        bootstrap_token: config.bootstrap_token()?,
+        rate_limit: config.requests_per_second.map(|per_second| RateLimit {
+            per_second,
+            burst: per_second * 2.0,
+        }),
+        open_door: false,
+    };
+    block_on(async move {
+        let running = start(settings, clock()).await?;
+        announce(&running);
+        wait_for_stop().await?;
+        running.stop(DRAIN).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Serves one file, following its changes.
+pub(crate) fn dev(arguments: &DevArguments) -> Result<ExitCode> {
+    start_logging();
+    ensure!(
+        arguments.listen.ip().is_loopback(),
+        "dev asks nobody for a credential, so it listens on loopback only, not at {}",
+        arguments.listen
+    );
+    let file = arguments.flags.clone();
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    let listen = arguments.listen;
+    block_on(async move {
+        let running = tidegate_server::dev::start(listen, &text, clock())
+            .await
+            .map_err(|error| match error {
+                tidegate_server::dev::DevError::Flags(violations) => in_file(&file, &violations),
+                tidegate_server::dev::DevError::Start(error) => error.into(),
+            })?;
+        announce(&running);
+        tokio::select! {
+            outcome = wait_for_stop() => outcome?,
+            () = follow(&running, &file, text) => {}
+        }
+        running.stop(DRAIN).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Reads the file again and again, and serves it when its text differs.
+async fn follow(running: &Running, file: &Path, mut served: String) {
+    let mut timer = tokio::time::interval(Duration::from_millis(100));
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        timer.tick().await;
+        // An editor that replaces the file leaves a moment without one; the next tick sees it.
+        let Ok(text) = tokio::fs::read_to_string(file).await else {
+            continue;
+        };
+        if text == served {
+            continue;
+        }
+        served = text;
+        match tidegate_server::dev::reload(&running.app, &served) {
+            Ok(problems) if problems.is_empty() => {
+                output::note(&format!("reloaded {}", file.display()));
+            }
+            Ok(problems) => {
+                for problem in problems {
+                    output::note(&format!("{}: {problem}", file.display()));
+                }
+            }
+            Err(violations) => {
+                output::note(&format!(
+                    "{:#}; what was served before still is",
+                    in_file(file, &violations)
+                ));
+            }
+        }
+    }
+}
+
+/// Violations of a flag file as one error, each with its line and column.
+pub(crate) fn in_file(file: &Path, violations: &[tidegate_flags::Violation]) -> anyhow::Error {
+    let lines: Vec<String> = violations
+        .iter()
+        .map(|violation| {
+            let place = match (violation.line, violation.column) {
+                (Some(line), Some(column)) => format!("{}:{line}:{column}", file.display()),
+                _ => format!("{} {}", file.display(), violation.pointer),
+            };
+            format!("{place}: {}", violation.message)
+        })
+        .collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
+}
+
+/// The one clock of the process.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::start())
+}
+
+/// Unix seconds, for commands that evaluate without a server.
+pub(crate) fn now_seconds() -> i64 {
+    SystemClock::start().now_seconds()
+}
+
+/// Says where the server answers, in the one line that scripts wait for.
+pub(crate) fn announce(running: &Running) {
+    output::line(&format!("listening on http://{}", running.address));
+}
+
+/// Runs an asynchronous command to its end.
+pub(crate) fn block_on<F>(work: F) -> Result<ExitCode>
+where
+    F: Future<Output = Result<ExitCode>>,
+{
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
+
+/// Returns when the process is asked to stop.
+pub(crate) async fn wait_for_stop() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = tokio::signal::ctrl_c() => outcome?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Logs to standard error, at `info` unless `TIDEGATE_LOG` says otherwise.
+pub(crate) fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .with_env_var("TIDEGATE_LOG")
+        .from_env_lossy();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .finish();
+    // A second call in one process keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
