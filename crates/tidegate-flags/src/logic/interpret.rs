@@ -115,7 +115,7 @@ pub(crate) struct Interpreter<'e, T> {
 
 impl<'e, T: Trace> Interpreter<'e, T> {
     /// Decides, starting at `step`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decide(&self, mut step: StepId) -> Decision {
         let decision = loop {
             match self.program.steps.get(step.index()) {
@@ -127,7 +127,11 @@ impl<'e, T: Trace> Interpreter<'e, T> {
                     step = taken.map_or(*otherwise, |(_, next)| next);
                 }
                 Some(Step::Split { split, otherwise }) => match self.entry_of(*split) {
-                    Entry::Outcome(next) => step = next,
+                    Entry::Outcome(next) => match self.program.steps.get(next.index()) {
+                        // Nearly always: answered here, one unpredictable jump is spared.
+                        Some(Step::Serve(variant)) => break Decision::Serve(*variant),
+                        _ => step = next,
+                    },
                     Entry::Nothing => match otherwise {
                         Some(next) => step = *next,
                         None => break Decision::Default,
