@@ -167,7 +167,7 @@ pub(crate) fn lower(
     builder: &mut Builder,
     target: &Target<'_>,
     targeting: &Value,
-) -> Result<(StepId, Reads), LowerError> {
+) -> Result<(Step, Reads), LowerError> {
     let allowance = target.max_nodes.min(builder.nodes_left);
     let mut lowering = Lowering {
         builder,

@@ -12,9 +12,9 @@ use crate::logic::value::Val;
 use serde_json::Value;
 
 impl Lowering<'_, '_> {
-    pub(super) fn step(&mut self, value: &Value, place: &Place<'_>) -> Lowered<StepId> {
+    pub(super) fn step(&mut self, value: &Value, place: &Place<'_>) -> Lowered<Step> {
         self.enter(place, 1)?;
-        let step = match (value, operation(value)) {
+        Ok(match (value, operation(value)) {
             (Value::Null, _) => Step::Default,
             (Value::String(_) | Value::Bool(_) | Value::Number(_), _) => self.named_step(value),
             (_, Some(("if", arguments))) => {
@@ -26,14 +26,14 @@ impl Lowering<'_, '_> {
             (_, Some(("or", [first, second]))) if self.is_split_of_names(first) => {
                 let inside = place.child(Token::Key("or"));
                 let otherwise = self.step(second, &inside.argument(1))?;
+                let otherwise = self.builder.step(otherwise);
                 let first_place = inside.argument(0);
                 let arguments = operation(first).map(|(_, arguments)| arguments);
                 let split_place = first_place.child(Token::Key("fractional"));
                 self.split_step(arguments.unwrap_or_default(), &split_place, Some(otherwise))?
             }
             _ => Step::Computed(self.node(value, place)?),
-        };
-        Ok(self.builder.step(step))
+        })
     }
 
     fn named_step(&mut self, value: &Value) -> Step {
@@ -64,6 +64,7 @@ impl Lowering<'_, '_> {
             rest.first().unwrap_or(&Value::Null),
             &place.argument(2 * pairs.len()),
         )?;
+        let otherwise = self.builder.step(otherwise);
         let from = position(self.builder.program.arms.len());
         self.builder.program.arms.extend_from_slice(&arms);
         Ok(Step::If {
