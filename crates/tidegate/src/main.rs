@@ -12,6 +12,7 @@ mod evaluate;
 mod flag;
 mod healthcheck;
 mod output;
+mod rollout_simulate;
 mod serve;
 mod token;
 
@@ -61,6 +62,9 @@ enum Command {
     Plan(declarative::PlanArguments),
     /// Write what the server has as files that `apply` takes
     Export(declarative::ExportArguments),
+    /// Play guarded rollouts
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Mint, list and disable tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -69,6 +73,12 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
+}
+
+#[derive(Subcommand)]
+enum RolloutCommand {
+    /// Say how often a plan would roll back a healthy change, and how soon a harmful one
+    Simulate(rollout_simulate::SimulateArguments),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +91,7 @@ fn main() -> ExitCode {
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
+        Command::Rollout(RolloutCommand::Simulate(arguments)) => rollout_simulate::run(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
