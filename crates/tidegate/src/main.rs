@@ -12,6 +12,7 @@ mod evaluate;
 mod flag;
 mod healthcheck;
 mod output;
+mod rollout;
 mod rollout_simulate;
 mod serve;
 mod token;
@@ -56,15 +57,15 @@ enum Command {
     /// List, read, create, change, kill and delete flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
+    /// Start, watch, hold, approve, end and explain guarded rollouts
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Make the server agree with files
     Apply(declarative::ApplyArguments),
     /// Show what `apply` would change
     Plan(declarative::PlanArguments),
     /// Write what the server has as files that `apply` takes
     Export(declarative::ExportArguments),
-    /// Play guarded rollouts
-    #[command(subcommand)]
-    Rollout(RolloutCommand),
     /// Mint, list and disable tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -75,12 +76,6 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArguments),
 }
 
-#[derive(Subcommand)]
-enum RolloutCommand {
-    /// Say how often a plan would roll back a healthy change, and how soon a harmful one
-    Simulate(rollout_simulate::SimulateArguments),
-}
-
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(arguments) => serve::serve(arguments),
@@ -88,10 +83,10 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
+        Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
-        Command::Rollout(RolloutCommand::Simulate(arguments)) => rollout_simulate::run(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),

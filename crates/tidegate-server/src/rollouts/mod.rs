@@ -189,7 +189,7 @@ const fn word(lifecycle: &Lifecycle) -> &'static str {
 }
 
 /// Begins to watch a rollout from nothing, as at a start.
-fn watch_again(app: &App, rollout: &Active) {
+fn watch_again(app: &App, rollout: &Active, since_us: i64) {
     let sources = rollout
         .spec
         .guards
@@ -199,7 +199,7 @@ fn watch_again(app: &App, rollout: &Active) {
         rollout.spec.treatment.as_str(),
         rollout.spec.control.as_str(),
     );
-    let watch = Watch::new(&rollout.spec.flag, arms, sources.collect());
+    let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
     app.rollouts.watches.insert(
         rollout.name.clone(),
         Watched {
@@ -245,7 +245,11 @@ impl Watched {
     /// Counts a stretch of events in ingest order.
     pub(crate) fn follow(&mut self, stretch: &Committed) {
         for event in &stretch.events {
+            if !self.watch.concerns(event) {
+                continue;
+            }
             let Some(phase) = self.watch.phase_of(event) else {
+                self.watch.learn(event);
                 continue;
             };
             let split = self.splits.get(phase).and_then(Option::as_ref);
