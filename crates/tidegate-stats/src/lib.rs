@@ -33,6 +33,7 @@ pub use exact_sum::ExactSum;
 pub use moments::{JointMoments, Moments};
 
 mod brownian;
+pub mod certify;
 pub mod decision;
 pub mod group_sequential;
 pub mod multiplicity;
