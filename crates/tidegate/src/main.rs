@@ -13,6 +13,7 @@ mod flag;
 mod healthcheck;
 mod output;
 mod serve;
+mod stats;
 mod token;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Command {
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Compare arms, check splits, plan experiments and certify the statistics
+    Stats(stats::StatsCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
 }
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Stats(command) => Ok(stats::run(&command)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match outcome {
