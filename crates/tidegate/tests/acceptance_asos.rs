@@ -3,6 +3,11 @@
 //! With `TIDEGATE_DATA_DIR` set to a folder that holds `asos_digital_experiments.csv` (Liu, Cardoso,
 //! Couturier and McCoy 2021, CC BY 4.0) the counts of the whole data set are asserted.
 //! Without it the same replay runs on a small file written here, whose answers are known.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a helper of a test fails by panicking, and the data's place comes from the environment"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,8 @@
 //! `tidegate stats` through its only door: the program, its flags, its output, its exit code.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

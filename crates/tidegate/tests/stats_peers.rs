@@ -1,5 +1,9 @@
 //! Side by side with peers, where Python is there: `TIDEGATE_STATS_PEERS_PYTHON` names a Python with
 //! scipy, statsmodels and gbstats. Elsewhere the script is checked to be there and to name its figures.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one switch of this test is its environment"
+)]
 
 use std::path::Path;
 use std::process::Command;
