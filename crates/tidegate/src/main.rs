@@ -15,6 +15,7 @@ mod output;
 mod rollout;
 mod rollout_simulate;
 mod serve;
+mod stats;
 mod token;
 
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Compare arms, check splits, plan experiments and certify the statistics
+    Stats(stats::StatsCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
 }
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Stats(command) => Ok(stats::run(&command)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match outcome {
