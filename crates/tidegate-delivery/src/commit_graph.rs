@@ -35,6 +35,12 @@ impl CommitId {
         Some(Self(bytes))
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 20] {
+        self.0
+    }
+
     /// As 40 hexadecimal digits.
     #[must_use]
     pub fn to_hex(self) -> String {

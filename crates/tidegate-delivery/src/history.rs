@@ -145,10 +145,44 @@ impl<'t> History<'t> {
         let Some((code, place)) = self.code.as_ref().zip(self.place(deployment)) else {
             return Vec::new();
         };
-        code.brought(deployment)
+        let graph = code.repository.graph();
+        let mut delivered = Vec::new();
+        let mut merged: FxHashSet<Node> = FxHashSet::default();
+        let (merges, singles): (Vec<Node>, Vec<Node>) = code
+            .brought(deployment)
             .iter()
-            .filter_map(|&merge| code.pull_request(timeline, self.series.service(), place, merge))
-            .collect()
+            .partition(|&&node| graph.is_merge(node));
+        for merge in merges {
+            let Some(number) = code.number_of(merge) else {
+                continue;
+            };
+            let commits = code.attribution.merged_by(graph, place, merge);
+            merged.extend(&commits);
+            delivered.extend(code.pull_request(
+                timeline,
+                self.series.service(),
+                number,
+                merge,
+                &commits,
+            ));
+        }
+        // A single commit that names a number is a squashed pull request, unless it came inside another one.
+        for single in singles
+            .into_iter()
+            .filter(|single| !merged.contains(single))
+        {
+            let Some(number) = code.number_of(single) else {
+                continue;
+            };
+            delivered.extend(code.pull_request(
+                timeline,
+                self.series.service(),
+                number,
+                single,
+                &[single],
+            ));
+        }
+        delivered
     }
 
     /// The latest deployment finished strictly before the moment.
@@ -237,24 +271,24 @@ impl<'t> Code<'t> {
         }
     }
 
+    fn number_of(&self, node: Node) -> Option<u32> {
+        let told = self
+            .by_merge
+            .get(&node)
+            .map(|pull_request| pull_request.number);
+        told.or_else(|| self.repository.graph().pull_request(node))
+    }
+
     fn pull_request(
         &self,
         timeline: &Timeline,
         service: &str,
-        place: usize,
+        number: u32,
         merge: Node,
+        commits: &[Node],
     ) -> Option<DeliveredPullRequest> {
         let graph = self.repository.graph();
-        let told = self.by_merge.get(&merge).copied();
-        let number = told
-            .map(|pr| pr.number)
-            .or_else(|| graph.pull_request(merge))?;
-        let told = told.or_else(|| timeline.pull_request(self.name, number));
-        let commits = if graph.is_merge(merge) {
-            self.attribution.merged_by(graph, place, merge)
-        } else {
-            vec![merge]
-        };
+        let told = timeline.pull_request(self.name, number);
         if !commits
             .iter()
             .any(|&commit| self.repository.touches(commit, service))

@@ -1,8 +1,10 @@
 //! Tidegate: ship dark, open step by step, shut by itself.
+//!
+//! The command line. Each command lives in a module of its own; this file only names them.
+//! Exit codes: 0 ok, 1 failed, 2 usage.
 
 mod delivery;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -10,29 +12,22 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about)]
+#[derive(Parser)]
+#[command(name = "tidegate", version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
-    /// Delivery performance: import what happened, ask how it flows.
+    /// Import what happened on the way to production, and ask how it flows.
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Delivery(command) => command.run(),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
-            ExitCode::FAILURE
-        }
+    match Cli::parse().command {
+        Command::Delivery(command) => delivery::run(&command),
     }
 }

@@ -5,6 +5,7 @@ use crate::commit_graph::Node;
 use crate::definition::{LeadTimeFrom, LeadTimeOver, LeadTimeRule, NotPositive, Rounding};
 use crate::history::DeliveredPullRequest;
 use crate::moment::{Moment, span_millis};
+use crate::statistic::Statistic;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
@@ -13,7 +14,10 @@ const MILLIS_PER_HOUR: i64 = 3_600_000;
 struct Sample {
     place: usize,
     what: What,
+    /// As the definition counts it.
     millis: i64,
+    /// From start to end on the clock.
+    exact_millis: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +56,7 @@ impl Subject<'_, '_> {
         let hours: Vec<f64> = samples.iter().map(|s| hours(s.millis)).collect();
         let mut measured = self.statistic("change_lead_time", rule.statistic, &hours);
         measured.formula = formula;
+        measured.notes.extend(without_rounding(rule, &samples));
         measured.note_count(
             unresolved,
             "deployments whose commit is unknown: their changes count with the next known one",
@@ -79,21 +84,26 @@ impl Subject<'_, '_> {
             LeadTimeOver::Commits => {
                 samples.extend(self.history.commits(place).filter_map(|node| {
                     let start = self.start_of(rule.from, node)?;
-                    let millis = round(rule.rounding, span_millis(start, deployed));
+                    let exact_millis = span_millis(start, deployed);
                     Some(Sample {
                         place,
                         what: What::Commit(node),
-                        millis,
+                        millis: round(rule.rounding, exact_millis),
+                        exact_millis,
                     })
                 }));
             }
             LeadTimeOver::PullRequests => {
                 for pull_request in self.history.pull_requests(self.timeline, place) {
-                    let millis = cycle(rule, &pull_request, deployed);
+                    let start = match rule.from {
+                        LeadTimeFrom::Merge => pull_request.merged_at,
+                        _ => pull_request.first_commit_at,
+                    };
                     samples.push(Sample {
                         place,
                         what: What::PullRequest(pull_request.number),
-                        millis,
+                        millis: cycle(rule, &pull_request, deployed),
+                        exact_millis: span_millis(start, deployed),
                     });
                 }
             }
@@ -103,11 +113,12 @@ impl Subject<'_, '_> {
                     .filter_map(|node| self.start_of(rule.from, node))
                     .min();
                 if let Some(oldest) = oldest {
-                    let millis = round(rule.rounding, span_millis(oldest, deployed));
+                    let exact_millis = span_millis(oldest, deployed);
                     samples.push(Sample {
                         place,
                         what: What::Deployment,
-                        millis,
+                        millis: round(rule.rounding, exact_millis),
+                        exact_millis,
                     });
                 }
             }
@@ -145,6 +156,19 @@ impl Subject<'_, '_> {
             reasons: Vec::new(),
         }
     }
+}
+
+/// For definitions that round or take the lower median: what the clock alone says.
+fn without_rounding(rule: LeadTimeRule, samples: &[Sample]) -> Option<String> {
+    if rule.rounding == Rounding::None && rule.statistic != Statistic::LowerMedian {
+        return None;
+    }
+    let mut exact: Vec<f64> = samples.iter().map(|s| hours(s.exact_millis)).collect();
+    exact.sort_by(f64::total_cmp);
+    let median = Statistic::Median.over_sorted(&exact)?;
+    Some(format!(
+        "without the definition's rounding the interpolated median is {median:.2} hours"
+    ))
 }
 
 /// A pull request's way to production as the sum of its known parts.

@@ -114,7 +114,7 @@ impl ImportCsv {
         let mut import = Import {
             mapping: &mapping,
             columns: columns.len(),
-            writer: self.log.open()?.begin()?,
+            writer: self.log.open()?.begin(|_| ())?,
             report: ImportReport::default(),
         };
         let mut record = csv::ByteRecord::new();

@@ -101,18 +101,28 @@ impl DeliveryLog {
 
     /// Hands every committed row to `each`; a log that does not exist yet has none.
     pub(crate) fn read(&self, mut each: impl FnMut(DeliveryEvent)) -> Result<LogExtent, LogError> {
-        match File::open(&self.path) {
-            Ok(file) => self.scan(file, |line, offset| {
-                each(self.row(line, offset)?);
-                Ok(())
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogExtent::default()),
-            Err(error) => Err(self.io(error)),
-        }
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(LogExtent::default());
+            }
+            Err(error) => return Err(self.io(error)),
+        };
+        let extent = self.verify(&file)?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(|error| self.io(error))?;
+        self.each_row(&file, extent, |line, offset| {
+            each(self.row(line, offset)?);
+            Ok(())
+        })?;
+        Ok(extent)
     }
 
-    /// Opens the log for one atomic append, creating it if new.
-    pub(crate) fn begin(&self) -> Result<LogWriter, LogError> {
+    /// Opens the log for one atomic append, creating it if new; `each` sees what it holds.
+    pub(crate) fn begin(
+        &self,
+        mut each: impl FnMut(&DeliveryEvent),
+    ) -> Result<LogWriter, LogError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|error| self.io(error))?;
         let mut file = OpenOptions::new()
@@ -129,9 +139,13 @@ impl DeliveryLog {
             TryLockError::Error(error) => self.io(error),
         })?;
         let mut known = FxHashMap::default();
-        let extent = self.scan(&file, |line, offset| {
+        let extent = self.verify(&file)?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(|error| self.io(error))?;
+        self.each_row(&file, extent, |line, offset| {
             let event = self.row(line, offset)?;
             known.insert(key_of(&event.source, &event.id), xxh3_64(line));
+            each(&event);
             Ok(())
         })?;
         let mut start = extent.committed_bytes;
@@ -155,12 +169,8 @@ impl DeliveryLog {
         })
     }
 
-    /// Walks committed rows. A batch is handed over only after its checksum held.
-    fn scan(
-        &self,
-        file: impl Read,
-        mut each: impl FnMut(&[u8], u64) -> Result<(), LogError>,
-    ) -> Result<LogExtent, LogError> {
+    /// Checks every commit and finds where the last one ends, in constant memory.
+    fn verify(&self, file: impl Read) -> Result<LogExtent, LogError> {
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut extent = LogExtent::default();
         let mut line = Vec::new();
@@ -180,28 +190,48 @@ impl DeliveryLog {
             });
         }
         extent.committed_bytes = offset;
-        let mut batch = Batch::new(offset);
-        loop {
-            let read = self.read_line(&mut reader, &mut line, offset)?;
-            let Some(row) = line.strip_suffix(b"\n") else {
-                break;
-            };
-            if row.starts_with(COMMIT_PREFIX) {
+        let mut batch = Batch::default();
+        while line.ends_with(b"\n") {
+            offset += self.read_line(&mut reader, &mut line, offset)?;
+            if line.ends_with(b"\n") && line.starts_with(COMMIT_PREFIX) {
                 batch
-                    .check(row)
-                    .map_err(|cause| self.damaged(batch.start, cause))?;
-                batch.hand_over(&mut each)?;
-                offset += read;
-                extent.rows += batch.rows();
+                    .check(&line)
+                    .map_err(|cause| self.damaged(extent.committed_bytes, cause))?;
+                extent.rows += batch.rows;
                 extent.committed_bytes = offset;
-                batch = Batch::new(offset);
+                batch = Batch::default();
             } else {
                 batch.take(&line);
-                offset += read;
             }
         }
-        extent.torn_bytes = offset + line.len() as u64 - extent.committed_bytes;
+        extent.torn_bytes = offset - extent.committed_bytes;
         Ok(extent)
+    }
+
+    /// Walks the rows of a verified extent.
+    fn each_row(
+        &self,
+        file: impl Read,
+        extent: LogExtent,
+        mut each: impl FnMut(&[u8], u64) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let mut line = Vec::new();
+        let mut offset = self.read_line(&mut reader, &mut line, 0)?;
+        while offset < extent.committed_bytes {
+            let start = offset;
+            offset += self.read_line(&mut reader, &mut line, start)?;
+            match line.strip_suffix(b"\n") {
+                Some(row) if !row.starts_with(COMMIT_PREFIX) => each(row, start)?,
+                Some(_) => {}
+                None => {
+                    return Err(
+                        self.damaged(start, "the file changed while it was read".to_owned())
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     fn read_line(
@@ -242,56 +272,31 @@ impl DeliveryLog {
 }
 
 /// Rows not yet known to be committed.
+#[derive(Default)]
 struct Batch {
-    start: u64,
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    rows: u64,
+    bytes: u64,
+    checksum: Xxh3,
 }
 
 impl Batch {
-    fn new(start: u64) -> Self {
-        Self {
-            start,
-            bytes: Vec::new(),
-            ends: Vec::new(),
-        }
-    }
-
     fn take(&mut self, line: &[u8]) {
-        self.bytes.extend_from_slice(line);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn rows(&self) -> u64 {
-        self.ends.len() as u64
+        self.rows += 1;
+        self.bytes += line.len() as u64;
+        self.checksum.update(line);
     }
 
     fn check(&self, commit_line: &[u8]) -> Result<(), String> {
         let CommitLine { commit } =
             serde_json::from_slice(commit_line).map_err(|error| error.to_string())?;
-        if commit.rows != self.rows() || commit.bytes != self.bytes.len() as u64 {
+        if commit.rows != self.rows || commit.bytes != self.bytes {
             return Err(format!(
                 "the commit line speaks of {} rows in {} bytes, there are {} in {}",
-                commit.rows,
-                commit.bytes,
-                self.rows(),
-                self.bytes.len()
+                commit.rows, commit.bytes, self.rows, self.bytes
             ));
         }
-        if commit.xxh3 != format!("{:016x}", xxh3_64(&self.bytes)) {
+        if commit.xxh3 != format!("{:016x}", self.checksum.digest()) {
             return Err("the checksum does not hold".to_owned());
-        }
-        Ok(())
-    }
-
-    fn hand_over(
-        &self,
-        each: &mut impl FnMut(&[u8], u64) -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
-        let mut from = 0;
-        for &end in &self.ends {
-            each(&self.bytes[from..end - 1], self.start + from as u64)?;
-            from = end;
         }
         Ok(())
     }
@@ -343,11 +348,6 @@ impl LogWriter {
         self.rows += 1;
         self.bytes += self.line.len() as u64;
         Ok(Appended::New)
-    }
-
-    /// Whether the log, or this append, holds the delivery.
-    pub(crate) fn knows(&self, source: &str, id: &str) -> bool {
-        self.known.contains_key(&key_of(source, id))
     }
 
     /// Makes all rows added durable at once; returns how many.
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn write(log: &DeliveryLog, events: &[u16]) -> u64 {
-        let mut writer = log.begin().unwrap();
+        let mut writer = log.begin(|_| ()).unwrap();
         for &n in events {
             writer.append(&event(n)).unwrap();
         }
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(read(&log), ["1", "2", "3"]);
         let mut other = event(3);
         other.at = Moment::LATEST;
-        let mut writer = log.begin().unwrap();
+        let mut writer = log.begin(|_| ()).unwrap();
         assert_eq!(writer.append(&event(3)).unwrap(), Appended::Known);
         assert_eq!(writer.append(&other).unwrap(), Appended::Conflict);
     }
@@ -495,9 +495,9 @@ mod tests {
         let log = DeliveryLog::at(dir.path(), "p").unwrap();
         write(&log, &[1]);
         let before = std::fs::read(&log.path).unwrap();
-        let mut writer = log.begin().unwrap();
+        let mut writer = log.begin(|_| ()).unwrap();
         writer.append(&event(2)).unwrap();
-        assert!(matches!(log.begin(), Err(LogError::InUse { .. })));
+        assert!(matches!(log.begin(|_| ()), Err(LogError::InUse { .. })));
         writer.abandon().unwrap();
         assert_eq!(std::fs::read(&log.path).unwrap(), before);
     }

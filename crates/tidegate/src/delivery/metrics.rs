@@ -2,13 +2,12 @@
 
 use std::io;
 
-use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use tidegate_delivery::definition;
 use tidegate_delivery::metrics::{MetricReport, MetricRow, Query, measure};
-use tidegate_delivery::{Moment, Window};
 
+use super::flow::window_of;
 use super::{LogArgs, OutputFormat, now, print_json, print_line};
 
 /// Delivery metrics of services in `[from, to)`, UTC.
@@ -60,9 +59,7 @@ struct Answer<'a> {
 impl Metrics {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let definition = definition::named(&self.definition)?;
-        let from = Moment::parse(&self.from).context("--from")?;
-        let to = Moment::parse(&self.to).context("--to")?;
-        let window = Window::new(from, to)?;
+        let window = window_of(&self.from, &self.to)?;
         let all = self.service.iter().any(|name| name == "all" || name == "*");
         let timeline = self.log.timeline()?;
         let report = measure(
@@ -84,8 +81,8 @@ impl Metrics {
                 rows: &report.rows,
                 notes: &report.notes,
                 environment: &self.environment,
-                from: from.to_string(),
-                to: to.to_string(),
+                from: window.from().to_string(),
+                to: window.to().to_string(),
             })?,
             OutputFormat::Text => self.print(&report, &definition.choices)?,
         }

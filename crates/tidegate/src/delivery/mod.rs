@@ -2,12 +2,19 @@
 //!
 //! The clock and the file system are touched here and nowhere in `tidegate-delivery`.
 
+mod flow;
+mod git_reader;
 mod import_csv;
+mod import_git;
 mod log_file;
 mod metrics;
+mod pipeline;
+mod record;
+mod report;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -20,16 +27,54 @@ use log_file::{DeliveryLog, LogError};
 pub(crate) enum DeliveryCommand {
     /// Import a CSV table of deployments, changes, incidents or items.
     ImportCsv(import_csv::ImportCsv),
+    /// Import commits and tags of a git repository.
+    ImportGit(import_git::ImportGit),
     /// The five DORA metrics by a named definition, each with its n, interval and terms.
     Metrics(metrics::Metrics),
+    /// How versions pass from one environment to the next, and which deployments went back.
+    Pipeline(pipeline::Pipeline),
+    /// Work in progress, age, throughput and cycle time.
+    Flow(flow::Flow),
+    /// When will these be done, or how many by then.
+    Forecast(flow::Forecast),
+    /// A period in plain sentences.
+    Summary(report::Summary),
+    /// How services stand to their targets.
+    Targets(report::TargetsCommand),
+    /// A blameless postmortem of an incident as Markdown.
+    Postmortem(report::Postmortem),
+    /// Record a deployment.
+    Deploy(record::Deploy),
+    /// Record an incident, or its end.
+    Incident(record::IncidentCommand),
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(command: &DeliveryCommand) -> ExitCode {
+    match command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even standard error is closed, the exit code is all there is to say.
+            let _ = writeln!(io::stderr(), "tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 impl DeliveryCommand {
-    /// Runs the command to its end.
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
+    fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::ImportCsv(command) => command.run(),
+            Self::ImportGit(command) => command.run(),
             Self::Metrics(command) => command.run(),
+            Self::Pipeline(command) => command.run(),
+            Self::Flow(command) => command.run(),
+            Self::Forecast(command) => command.run(),
+            Self::Summary(command) => command.run(),
+            Self::Targets(command) => command.run(),
+            Self::Postmortem(command) => command.run(),
+            Self::Deploy(command) => command.run(),
+            Self::Incident(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,8 @@
+//! Outcomes of the whole crate through its public doors.
+
+mod edge_cases;
+mod flow;
+mod learning;
+mod order_free;
+mod story;
+mod webhooks;
