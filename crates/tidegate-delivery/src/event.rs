@@ -187,6 +187,10 @@ pub struct ServiceSeen {
     /// Whether a version that is a bare commit id is looked up as a commit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_commit_ids: bool,
+    /// Whether a single commit whose subject ends in `(#7)` is a squashed pull request.
+    /// Unless the pull request itself is in the log, such a subject may as well mention an issue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub squash_merges: bool,
     /// Team that owns the service, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,

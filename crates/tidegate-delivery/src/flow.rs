@@ -99,7 +99,7 @@ impl Percentiles {
             .zip(limits)
             .filter(|&(_, limit)| limit.is_some_and(|limit| days > limit))
             .map(|(percentile, _)| percentile)
-            .last()
+            .next_back()
     }
 }
 

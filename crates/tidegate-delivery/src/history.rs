@@ -166,7 +166,9 @@ impl<'t> History<'t> {
                 &commits,
             ));
         }
-        // A single commit that names a number is a squashed pull request, unless it came inside another one.
+        // A single commit that names a number is a squashed pull request if that one is known, or if the service
+        // squashes; otherwise the number may be an issue's. One inside another pull request is neither.
+        let squashes = timeline.squashes(self.series.service());
         for single in singles
             .into_iter()
             .filter(|single| !merged.contains(single))
@@ -174,13 +176,16 @@ impl<'t> History<'t> {
             let Some(number) = code.number_of(single) else {
                 continue;
             };
-            delivered.extend(code.pull_request(
-                timeline,
-                self.series.service(),
-                number,
-                single,
-                &[single],
-            ));
+            if squashes || timeline.pull_request(code.name, number).is_some() {
+                let commits = [single];
+                delivered.extend(code.pull_request(
+                    timeline,
+                    self.series.service(),
+                    number,
+                    single,
+                    &commits,
+                ));
+            }
         }
         delivered
     }

@@ -157,6 +157,12 @@ pub const fn week_of_day(day: i64, start: WeekStart) -> i64 {
     (day + shift).div_euclid(7)
 }
 
+/// The Monday that opens the week of that number, as counted from Mondays.
+#[must_use]
+pub(crate) const fn first_day_of_week(week: i64) -> i64 {
+    week * 7 - DAYS_FROM_MONDAY_TO_EPOCH
+}
+
 /// Whether the day is a Monday to Friday.
 #[must_use]
 pub const fn is_weekday(day: i64) -> bool {

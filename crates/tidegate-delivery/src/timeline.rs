@@ -81,6 +81,14 @@ impl Timeline {
         Some((name.as_str(), self.repositories.get(name)?))
     }
 
+    /// Whether the service's pull requests are known to be squashed.
+    #[must_use]
+    pub fn squashes(&self, service: &str) -> bool {
+        self.services
+            .get(service)
+            .is_some_and(|binding| binding.squash_merges)
+    }
+
     /// Team that owns the service, if known.
     #[must_use]
     pub fn team_of(&self, service: &str) -> Option<&str> {

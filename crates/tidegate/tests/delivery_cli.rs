@@ -64,8 +64,27 @@ impl Desk {
         path.to_string_lossy().into_owned()
     }
 
+    /// Lead times of 2025 one by one, ascending, from what `--explain` lists.
+    fn explained_hours(&self, service: &str, definition: &str) -> Vec<f64> {
+        let row = self.row(service, definition, "change_lead_time");
+        let events = row["contributing"].as_array().expect("explained");
+        let mut hours: Vec<f64> = events
+            .iter()
+            .filter_map(|event| event["value"].as_f64())
+            .collect();
+        hours.sort_by(f64::total_cmp);
+        hours
+    }
+
     fn row(&self, service: &str, definition: &str, metric: &str) -> Value {
-        let year = ["metrics", "--from", "2025-01-01", "--to", "2026-01-01"];
+        let year = [
+            "metrics",
+            "--explain",
+            "--from",
+            "2025-01-01",
+            "--to",
+            "2026-01-01",
+        ];
         let asked = ["--service", service, "--definition", definition];
         let answer = self.json(&[&year[..], &asked[..]].concat());
         let rows = answer["rows"].as_array().expect("rows").clone();
@@ -73,6 +92,19 @@ impl Desk {
             .find(|row| row["metric"] == metric)
             .expect("the metric")
     }
+}
+
+/// Interpolated, as the reference computes.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let position = share * (sorted.len() - 1) as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a position within a slice"
+    )]
+    let below = position as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
 }
 
 const TABLE: &str = "unix,environment,service,new_tag\n\
@@ -279,6 +311,26 @@ fn deployments_incidents_items_and_sentences() {
     assert_eq!(
         desk.row("shop", "dora-2025", "failed_deployment_recovery_time")["value"],
         2.5
+    );
+    let ruling = [
+        "correct",
+        "--ruling",
+        "did-not-fail",
+        "--reason",
+        "the supplier was down",
+        "--by",
+        "on call",
+    ];
+    let deployment = "cli:production/shop/v1@1736157600000";
+    desk.ok(&[&ruling[..], &["--deployment", deployment]].concat());
+    assert_eq!(
+        desk.row("shop", "dora-2025", "change_fail_rate")["value"],
+        0.0
+    );
+    assert!(
+        desk.fails(&[&ruling[..], &["--deployment", "cli:x"]].concat())
+            .1
+            .contains("no deployment")
     );
     let postmortem = desk.ok(&["postmortem", "cli:i1"]);
     assert!(
@@ -636,6 +688,31 @@ fn whitehall_2025_by_every_definition() {
         desk.row("whitehall", "devlake-like", "deployment_frequency")["n"],
         227
     );
+    for (definition, expected) in [
+        ("dora-2025", ["23.9", "76.9", "168.7", "81.9"]),
+        ("median-committer-date", ["4.8", "", "", ""]),
+        ("middleware-like", ["22.7", "", "144.6", "71.9"]),
+    ] {
+        let hours = desk.explained_hours("whitehall", definition);
+        let at = |share: f64| format!("{:.1}", quantile(&hours, share));
+        let mean = format!("{:.1}", hours.iter().sum::<f64>() / hours.len() as f64);
+        for (got, wanted) in [at(0.5), at(0.75), at(0.9), mean].into_iter().zip(expected) {
+            assert!(
+                wanted.is_empty() || got == wanted,
+                "{definition}: {got}, not {wanted}"
+            );
+        }
+    }
+    let pipeline = desk.json(&["pipeline", "--from", "2025-01-01", "--to", "2026-01-01"]);
+    let candidates = pipeline["rollback_candidates"]
+        .as_array()
+        .expect("candidates");
+    let back: Vec<&str> = candidates
+        .iter()
+        .filter(|candidate| candidate["service"] == "whitehall")
+        .filter_map(|candidate| candidate["class"].as_str())
+        .collect();
+    assert_eq!(back, ["rollback", "out_of_order"], "two version decreases");
     let deployments = desk.row("whitehall", "dora-2025", "deployments")["value"].as_f64();
     assert_eq!(
         deployments,

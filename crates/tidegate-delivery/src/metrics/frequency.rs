@@ -1,10 +1,11 @@
 //! How often a service is deployed.
 
 use super::{Measured, Subject};
+use crate::change_point::change_points;
 use crate::definition::{Counted, FrequencyRule, Period};
 use crate::event::Outcome;
-use crate::moment::{Moment, WeekStart, Window, week_of_day};
-use crate::statistic::Statistic;
+use crate::moment::{Moment, WeekStart, Window, first_day_of_week, week_of_day};
+use crate::statistic::{Statistic, seed_of};
 
 impl Subject<'_, '_> {
     pub(super) fn frequency(&self, rule: FrequencyRule) -> (Measured, &'static str) {
@@ -41,7 +42,34 @@ impl Subject<'_, '_> {
                 .map(|place| self.deployment(place))
                 .collect()
         });
+        if self.query.explain {
+            measured.notes.extend(self.changes_of_pace(&days, observed));
+        }
         (measured, unit)
+    }
+
+    /// When the number per week changed its level, in words.
+    fn changes_of_pace(&self, days: &[i64], observed: Window) -> Vec<String> {
+        let weekly = FrequencyRule {
+            count: Counted::Deployments,
+            per: Period::WeekFromMonday,
+            statistic: Statistic::Mean,
+        };
+        let seed = seed_of(self.query.seed, &["pace", self.history.series.service()]);
+        let first = week_of_day(observed.day_range().0, WeekStart::Monday);
+        change_points(&per_period(weekly, days, observed), seed)
+            .into_iter()
+            .map(|change| {
+                let week = first + i64::try_from(change.index).unwrap_or(0);
+                let monday = Moment::start_of_day(first_day_of_week(week)).to_string();
+                format!(
+                    "from the week of {} on {:.1} instead of {:.1} a week",
+                    &monday[..10],
+                    change.after,
+                    change.before
+                )
+            })
+            .collect()
     }
 
     /// The day of each thing counted, ascending.

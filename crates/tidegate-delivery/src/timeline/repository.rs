@@ -15,6 +15,8 @@ pub struct ServiceBinding {
     pub repository: String,
     /// Whether a version that is a bare commit id is looked up as a commit.
     pub resolve_commit_ids: bool,
+    /// Whether a single commit whose subject ends in `(#7)` is a squashed pull request.
+    pub squash_merges: bool,
     /// Team that owns it, if known.
     pub team: Option<String>,
 }
@@ -228,6 +230,7 @@ impl RepositoryFold {
         let binding = ServiceBinding {
             repository: seen.repository,
             resolve_commit_ids: seen.resolve_commit_ids,
+            squash_merges: seen.squash_merges,
             team: seen.team,
         };
         self.services.insert(seen.service, binding);

@@ -4,5 +4,6 @@ mod edge_cases;
 mod flow;
 mod learning;
 mod order_free;
+mod public_fixtures;
 mod story;
 mod webhooks;

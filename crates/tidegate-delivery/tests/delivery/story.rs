@@ -31,6 +31,7 @@ impl Story {
             service: SERVICE.into(),
             repository: SERVICE.into(),
             resolve_commit_ids: false,
+            squash_merges: false,
             team: None,
         });
         story.add(hour(-1000), body);

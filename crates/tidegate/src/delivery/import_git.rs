@@ -39,6 +39,9 @@ pub(crate) struct ImportGit {
     /// Take a version that is a bare commit id for that commit.
     #[arg(long)]
     resolve_commit_ids: bool,
+    /// Take a single commit whose subject ends in (#7) for a squashed pull request.
+    #[arg(long)]
+    squash_merges: bool,
     /// Take tags with this beginning for deployments, at their commit's time. A tag is not a deployment:
     /// use it only where no deployment log exists.
     #[arg(long, value_name = "PREFIX")]
@@ -110,7 +113,7 @@ impl ImportGit {
             .max()
             .unwrap_or(Moment::EARLIEST);
         for service in rules.services() {
-            import.service(service, bound_at, self.resolve_commit_ids)?;
+            import.service(self, service, bound_at)?;
         }
         let Import {
             writer,
@@ -317,26 +320,23 @@ impl Import {
         self.append(id, tag.committed_at, EventBody::Artifact(seen))
     }
 
-    fn service(
-        &mut self,
-        service: &str,
-        at: Moment,
-        resolve_commit_ids: bool,
-    ) -> anyhow::Result<()> {
-        let id = format!(
-            "service/{service}{}",
-            if resolve_commit_ids {
-                "+commit-ids"
-            } else {
-                ""
-            }
-        );
+    fn service(&mut self, asked: &ImportGit, service: &str, at: Moment) -> anyhow::Result<()> {
         let seen = ServiceSeen {
             service: service.to_owned(),
             repository: self.name.clone(),
-            resolve_commit_ids,
+            resolve_commit_ids: asked.resolve_commit_ids,
+            squash_merges: asked.squash_merges,
             team: None,
         };
+        let mut id = format!("service/{service}");
+        for (is_set, mark) in [
+            (seen.resolve_commit_ids, "+commit-ids"),
+            (seen.squash_merges, "+squash"),
+        ] {
+            if is_set {
+                id.push_str(mark);
+            }
+        }
         self.append(id, at, EventBody::Service(seen))
     }
 

@@ -126,14 +126,19 @@ impl Metrics {
 }
 
 fn sentence(row: &MetricRow) -> String {
+    let (scale, unit) = if row.unit == "share" {
+        (100.0, "%")
+    } else {
+        (1.0, row.unit)
+    };
     let value = row.value.map_or("no data".to_owned(), |value| {
-        format!("{value:.2} {}", row.unit)
+        format!("{:.2} {unit}", value * scale)
     });
     let interval = row.interval.map_or(String::new(), |i| {
         format!(
             " [{:.2}, {:.2}] at {:.0} %, {}",
-            i.low,
-            i.high,
+            i.low * scale,
+            i.high * scale,
             i.level * 100.0,
             i.method
         )

@@ -47,6 +47,8 @@ pub(crate) enum DeliveryCommand {
     Deploy(record::Deploy),
     /// Record an incident, or its end.
     Incident(record::IncidentCommand),
+    /// Rule on one deployment: failed, rework, rollback, or not.
+    Correct(record::Correct),
 }
 
 /// Runs the command to its end.
@@ -75,6 +77,7 @@ impl DeliveryCommand {
             Self::Postmortem(command) => command.run(),
             Self::Deploy(command) => command.run(),
             Self::Incident(command) => command.run(),
+            Self::Correct(command) => command.run(),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! `delivery deploy` and `delivery incident`: one row by hand or from any pipeline.
+//! `delivery deploy`, `delivery incident`, `delivery correct`: one row by hand or from any pipeline.
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use tidegate_delivery::event::{DeploymentSeen, EventBody, IncidentSeen, Intent, Outcome};
-use tidegate_delivery::{DeliveryEvent, Moment, problems_of};
+use tidegate_delivery::event::{
+    Correction, DeploymentSeen, EventBody, IncidentSeen, Intent, Outcome, Ruling,
+};
+use tidegate_delivery::{DeliveryEvent, Moment, Series, problems_of};
 
 use super::log_file::Appended;
 use super::{LogArgs, now, print_line};
@@ -151,6 +153,67 @@ impl IncidentCommand {
             format!("incident/{}@{}", self.id, at.millis()),
             EventBody::Incident(seen),
         )
+    }
+}
+
+/// Rule on one deployment; the latest ruling counts, and the evidence stays visible.
+#[derive(Debug, Args)]
+pub(crate) struct Correct {
+    /// The deployment as `metrics --explain` prints it.
+    #[arg(long)]
+    deployment: String,
+    /// What holds instead.
+    #[arg(long, value_enum)]
+    ruling: CliRuling,
+    /// Why.
+    #[arg(long)]
+    reason: String,
+    /// Who rules, for the audit trail; it enters no metric.
+    #[arg(long)]
+    by: String,
+    /// When [default: now].
+    #[arg(long)]
+    at: Option<String>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CliRuling {
+    Failed,
+    DidNotFail,
+    Rework,
+    Planned,
+    Rollback,
+    OutOfOrder,
+}
+
+impl Correct {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let timeline = self.log.timeline()?;
+        let mut deployments = timeline.series().flat_map(Series::attempts);
+        if !deployments.any(|deployment| deployment.id == self.deployment) {
+            bail!(
+                "no deployment {:?} is in the log; `metrics --explain` prints their ids",
+                self.deployment
+            );
+        }
+        let at = moment(self.at.as_deref(), "--at")?;
+        let correction = Correction {
+            deployment: self.deployment.clone(),
+            ruling: match self.ruling {
+                CliRuling::Failed => Ruling::Failed,
+                CliRuling::DidNotFail => Ruling::DidNotFail,
+                CliRuling::Rework => Ruling::Rework,
+                CliRuling::Planned => Ruling::Planned,
+                CliRuling::Rollback => Ruling::Rollback,
+                CliRuling::OutOfOrder => Ruling::OutOfOrder,
+            },
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+        };
+        let id = format!("correction/{}@{}", self.deployment, at.millis());
+        write(&self.log, at, id, EventBody::Correction(correction))
     }
 }
 
