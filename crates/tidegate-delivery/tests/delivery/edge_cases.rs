@@ -155,7 +155,7 @@ fn case_09_several_deployments_of_one_pipeline_are_one_dated_at_the_last() {
     story.commit(1, &[], 0).deploy("v1", 1).commit(2, &[1], 10);
     for at in [12, 14] {
         story.deploy_with("v2", "production", at, |d| {
-            d.pipeline = Some("run-7".into())
+            d.pipeline = Some("run-7".into());
         });
     }
     assert_eq!(story.value(DORA, "deployments"), Some(2.0));
@@ -245,7 +245,7 @@ fn case_15_path_rules_tell_the_services_of_a_monorepo_apart() {
     story.commit(1, &[], 0).deploy("v1", 1);
     story.commit_with(2, &[1], 5, |c| c.services = Some(vec!["till".into()]));
     story.commit_with(3, &[2], 8, |c| {
-        c.services = Some(vec![SERVICE.into(), "till".into()])
+        c.services = Some(vec![SERVICE.into(), "till".into()]);
     });
     story.deploy("v3", 9);
     assert_eq!(lead_ids(&story, DORA), [sha(3)]);

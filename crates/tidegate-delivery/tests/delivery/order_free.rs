@@ -16,7 +16,7 @@ fn rows() -> impl Strategy<Value = Vec<DeliveryEvent>> {
                 0 => story.commit(n, if n > 1 { &[1] } else { &[] }, i64::from(n)),
                 1 => story.deploy(&format!("v{n}"), at),
                 2 => story.deploy_with(&sha(n), "staging", at, |d| {
-                    d.pipeline = Some(format!("{}", extra % 4))
+                    d.pipeline = Some(format!("{}", extra % 4));
                 }),
                 3 => story.incident(
                     &format!("i{}", n % 5),
