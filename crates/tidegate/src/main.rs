@@ -7,6 +7,7 @@ mod audit;
 mod client;
 mod config;
 mod declarative;
+mod delivery;
 mod demo;
 mod evaluate;
 mod flag;
@@ -75,6 +76,9 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Compare arms, check splits, plan experiments and certify the statistics
     Stats(stats::StatsCommand),
+    /// Measure delivery: import, DORA metrics, flow, forecasts
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
 }
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Stats(command) => Ok(stats::run(&command)),
+        Command::Delivery(command) => Ok(delivery::run(&command)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match outcome {
