@@ -163,6 +163,8 @@ fn compaction_keeps_the_set_of_events_and_leaves_one_file_a_day() {
     drop(held);
     assert_eq!(lake.columns().state().files.len(), 3);
     assert_eq!(lake.columns().compact().unwrap().days, 0);
+    let left = disk.list(&Path::new(DIR).join("events")).unwrap();
+    assert_eq!(left.len(), 3, "replaced files are deleted: {left:?}");
     assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
 }
 
