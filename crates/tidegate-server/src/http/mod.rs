@@ -125,6 +125,7 @@ fn definitions(routes: Routes) -> Routes {
     const ONE: &str = "/api/v1/projects/{project}/{collection}/{key}";
     const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
     const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
+    const REVIVE: &str = "/api/v1/projects/{project}/flags/{key}/revive";
     const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
     let read = |path, summary| {
         row(
@@ -163,6 +164,7 @@ fn definitions(routes: Routes) -> Routes {
             act(KILL, P::Stop, "Serve the off variant to everybody at once"),
             objects::kill,
         )
+        .add(act(REVIVE, P::Raise, "Lift a kill"), objects::revive)
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,

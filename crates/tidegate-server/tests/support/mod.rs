@@ -107,6 +107,7 @@ impl Server {
             streams,
             clock: Arc::new(SystemClock::start()),
             loading: tokio::sync::Mutex::default(),
+            data_dir_lock: None,
             changed: Notify::new(),
         });
         if settings.keeps_state {
