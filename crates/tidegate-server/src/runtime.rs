@@ -23,9 +23,12 @@ use crate::access::{AccessBook, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::events::{Events, Followers};
+use crate::http::cors::AllowedOrigins;
 use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
+use crate::meters::Meters;
+use crate::operations::Operations;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -44,6 +47,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// Ask nobody for a credential. Refused unless `listen` is a loopback address.
     pub open_door: bool,
+    /// Web pages of other origins that may evaluate flags.
+    pub allowed_origins: AllowedOrigins,
 }
 
 /// Why a server cannot run at all.
@@ -115,6 +120,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::upkeep::checkpoint(&self.app).await;
     }
 }
 
@@ -140,6 +146,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     Ok(Running {
         app,
@@ -168,6 +175,7 @@ pub async fn start_without_storage(
         bootstrap_token: None,
         rate_limit: None,
         open_door: true,
+        allowed_origins: AllowedOrigins::default(),
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock)?;
@@ -248,6 +256,11 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         stops,
         rollouts,
         streams: Streams::new(&instance_name(), MOST_STREAMS),
+        operations: Operations {
+            meters: Meters::default(),
+            signer: crate::upkeep::open_signer(data_dir),
+            allowed_origins: settings.allowed_origins.clone(),
+        },
         clock,
         loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
@@ -274,7 +287,16 @@ fn local_developer() -> Principal {
 
 fn open_stops(path: &std::path::Path) -> Stops {
     match StopFile::open(path) {
-        Ok((file, pending)) => Stops::new(Some(file), pending),
+        Ok((file, pending)) => {
+            let lost = &file.damage().lost;
+            if !lost.is_empty() {
+                tracing::error!(
+                    blocks = ?lost,
+                    "damaged blocks in the stop file: a kill or rollback may be lost; look at what is served"
+                );
+            }
+            Stops::new(Some(file), pending)
+        }
         Err(error) => {
             tracing::error!(%error, "the stop file cannot be opened; stops will not be durable");
             Stops::new(None, Vec::new())
