@@ -1,6 +1,7 @@
 //! kill -9 of the real server while a hundred clients write: what was acknowledged is there.
 //!
 //! `TIDEGATE_KILLS` sets the number of kills, for long runs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
