@@ -38,6 +38,18 @@ pub async fn run(app: App, kept: Option<LastGood>, shutdown: CancellationToken) 
 
 /// One pass: settle stops, then load every project that changed, then the credentials.
 pub async fn once(app: &App, kept: Option<&LastGood>) {
+    settle_stops(app).await;
+    match load_all(app, kept).await {
+        Ok(()) => {}
+        Err(error) => {
+            tracing::warn!(%error, "storage cannot be read; what is served is now stale");
+            mark_stale(app);
+        }
+    }
+}
+
+/// Makes every pending stop ordinary that storage takes.
+pub(crate) async fn settle_stops(app: &App) {
     for record in app.stops.pending() {
         match settle(app, &record).await {
             Ok(()) => app.stops.settle(record.id()),
@@ -45,13 +57,6 @@ pub async fn once(app: &App, kept: Option<&LastGood>) {
                 %error, stop.id = %record.id(), flag.key = %record.flag(),
                 "a stop is served but not yet in storage"
             ),
-        }
-    }
-    match load_all(app, kept).await {
-        Ok(()) => {}
-        Err(error) => {
-            tracing::warn!(%error, "storage cannot be read; what is served is now stale");
-            mark_stale(app);
         }
     }
 }

@@ -12,7 +12,10 @@ mod evaluate;
 mod flag;
 mod healthcheck;
 mod output;
+mod rollout;
+mod rollout_simulate;
 mod serve;
+mod stats;
 mod token;
 
 use std::process::ExitCode;
@@ -55,6 +58,9 @@ enum Command {
     /// List, read, create, change, kill and delete flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
+    /// Start, watch, hold, approve, end and explain guarded rollouts
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Make the server agree with files
     Apply(declarative::ApplyArguments),
     /// Show what `apply` would change
@@ -67,6 +73,8 @@ enum Command {
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Compare arms, check splits, plan experiments and certify the statistics
+    Stats(stats::StatsCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
 }
@@ -78,11 +86,13 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
+        Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Stats(command) => Ok(stats::run(&command)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match outcome {

@@ -152,11 +152,11 @@ impl History {
                 self.say(Command::SettleForeignEdit { share_bp });
             }
             16 => self.retry(),
-            17..=18 => self.set_source(SourceStatus::Failed {
+            17..=18 => self.set_source(&SourceStatus::Failed {
                 query: "q".to_owned(),
                 response: "503".to_owned(),
             }),
-            19..=23 => self.set_source(SourceStatus::Ok),
+            19..=23 => self.set_source(&SourceStatus::Ok),
             24 => self.world.clock_us += 3_600 * SECOND,
             25 => self.world.clock_us -= 3_600 * SECOND,
             26..=27 => self.land_delayed(),
@@ -218,7 +218,7 @@ impl History {
         });
     }
 
-    fn set_source(&mut self, status: SourceStatus) {
+    fn set_source(&mut self, status: &SourceStatus) {
         for guard in &mut self.world.observations.guards {
             guard.source = status.clone();
         }
@@ -410,7 +410,7 @@ impl History {
         }
         let effect = self.world.restart();
         self.world.settle(effect);
-        self.set_source(SourceStatus::Ok);
+        self.set_source(&SourceStatus::Ok);
         self.world.clock_us = self
             .world
             .clock_us

@@ -16,6 +16,8 @@ use crate::stops::{Overlay, stopped};
 pub struct Stopped {
     /// The record's id, which the audit entry will carry too.
     pub id: String,
+    /// The record itself, by identity.
+    pub record: StopId,
     /// Whether the record is on disk. `false`: it is served, and lost if the process dies now.
     pub durable: bool,
     /// The variant that everybody gets.
@@ -89,6 +91,7 @@ pub fn stop(
     app.changed.notify_one();
     Ok(Stopped {
         id: id.to_string(),
+        record: id,
         durable,
         serves,
     })

@@ -40,7 +40,7 @@ fn rollouts(app: &App) -> String {
         "<h2>Rollouts</h2><table><thead><tr><th>Rollout</th><th>Flag</th><th>Share</th>\
          <th>Verdict</th><th>Why</th></tr></thead><tbody>",
     );
-    for standing in app.rollouts.standings() {
+    for standing in app.rollouts.standings(crate::DEFAULT_PROJECT) {
         let report = &standing.plan.report;
         let cells = [
             standing.key,

@@ -1,314 +1,320 @@
-//! The task that runs rollouts: observe, plan, log, act, look again.
+//! The task that runs rollouts: observe, plan, write down, act, look again.
+//!
+//! One task owns every rollout, so a plan is always applied to the state it was made from. What
+//! people ask for arrives as a message and is answered when it is written down.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use tidegate_lake::LogHealth;
+use tidegate_rollout::command::{Command, admit};
+use tidegate_rollout::executor::{ExecutorEvent, ExecutorState};
 use tidegate_rollout::{
-    Action, BasisPoints, GuardObservation, Lifecycle, Measured, Observations, RolloutEvent,
-    RolloutSpec, RolloutState, SourceStatus, plan,
+    Action, ArmCounts, GuardObservation, Measured, Observations, RolloutEvent, RolloutSpec,
+    RolloutState, SourceStatus, plan,
 };
-use tidegate_store::{
-    Actor, Expected, ObjectChange, ObjectKind, ProjectKey, StopKind, StopServe, Write,
-};
+use tidegate_store::{ObjectKind, ProjectKey, StopId};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{self, Entry};
-use super::split::Split;
-use super::start::{read, rule_id};
-use super::watch::Watch;
-use super::{Name, Standing, Watched};
+use super::start::read;
+use super::watch::{BASELINE_REQUESTS, Watch};
+use super::{Ask, Name, Standing, effects, resume};
 use crate::app::objects::{self, Place};
-use crate::app::{App, AppError, stop};
+use crate::app::{App, AppError};
 
 /// How often a rollout is looked at even if no event came.
 const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 /// How often an unchanged verdict is written down.
-const EVIDENCE_EVERY_US: i64 = 1_000_000;
-/// The metric that counts failing units of a flag's own requests.
-const ERRORS: &str = "errors";
+const EVIDENCE_EVERY_US: i64 = 60_000_000;
 
 /// A rollout in the hands of the task.
-struct Active {
-    project: ProjectKey,
-    key: String,
-    spec: RolloutSpec,
-    state: RolloutState,
+pub(super) struct Active {
+    pub(super) name: Name,
+    pub(super) project: ProjectKey,
+    pub(super) spec: RolloutSpec,
+    pub(super) state: RolloutState,
+    pub(super) executor: ExecutorState,
+    /// The stop record of the rollback under way.
+    pub(super) stop: Option<StopId>,
+    /// What the executor of a rollback is to be told at the next look.
+    parked: Option<ExecutorEvent>,
     waiting: VecDeque<Entry>,
+    /// How many log entries the state is a fold of.
+    pub(super) log_length: u64,
     evidence_us: i64,
+}
+
+impl Active {
+    /// A rollout whose log, folded to its state, is `log`.
+    pub(super) fn new(
+        name: Name,
+        project: ProjectKey,
+        spec: RolloutSpec,
+        log: &[RolloutEvent],
+    ) -> Self {
+        let state = RolloutState::fold(&spec, log);
+        let log_length = u64::try_from(log.len()).unwrap_or(u64::MAX);
+        Self {
+            name,
+            project,
+            spec,
+            state,
+            executor: ExecutorState::Idle,
+            stop: None,
+            parked: None,
+            waiting: VecDeque::new(),
+            log_length,
+            evidence_us: 0,
+        }
+    }
+
+    /// Folds an event into the state and queues it for the log.
+    pub(super) fn note(&mut self, event: RolloutEvent, stop: Option<String>) {
+        self.state = self.state.clone().apply(&self.spec, &event);
+        self.waiting.push_back(Entry { event, stop });
+        self.log_length += 1;
+    }
+
+    /// Writes down what waits, in order.
+    ///
+    /// # Errors
+    /// Storage's refusal; what was not written still waits.
+    pub(super) async fn flush(&mut self, app: &App) -> Result<(), tidegate_store::StoreError> {
+        let store = app.store()?;
+        journal::flush(store, &self.project, &self.name.1, &mut self.waiting).await
+    }
 }
 
 /// Runs every started rollout until `shutdown`.
 pub async fn run(app: App, shutdown: CancellationToken) {
+    let Some(mut asks) = app.rollouts.take_inbox() else {
+        return;
+    };
     let mut active: BTreeMap<Name, Active> = BTreeMap::new();
+    let mut is_resumed = false;
     let mut timer = tokio::time::interval(AT_LEAST_EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
+            Some(ask) = asks.recv() => answer(&app, &mut active, ask).await,
             () = app.rollouts.watches.moved.notified() => {}
             _ = timer.tick() => {}
         }
-        for name in app.rollouts.take_started() {
-            match load(&app, &name).await {
-                Ok(loaded) => {
-                    active.insert(name, loaded);
-                }
-                Err(error) => tracing::error!(%error, rollout = %name.1, "a rollout cannot run"),
-            }
+        if !is_resumed {
+            is_resumed = resume::all(&app, &mut active).await;
         }
-        for (name, rollout) in &mut active {
-            if !rollout.state.is_terminal() {
-                advance(&app, name, rollout).await;
-            }
+        for rollout in active
+            .values_mut()
+            .filter(|rollout| !rollout.state.is_terminal())
+        {
+            look(&app, rollout).await;
         }
+    }
+    for rollout in active.values_mut() {
+        let _ = rollout.flush(&app).await;
     }
 }
 
-async fn load(app: &App, name: &Name) -> Result<Active, AppError> {
-    let (project, key) = name;
-    let place = Place::parse(project, ObjectKind::Rollout, key)?;
+/// Does what a person asked, and answers when it is written down.
+async fn answer(app: &App, active: &mut BTreeMap<Name, Active>, ask: Ask) {
+    let outcome = obey(app, active, &ask).await;
+    // Who asked may be gone; what was asked is done all the same.
+    let _ = ask.reply.send(outcome);
+}
+
+async fn obey(
+    app: &App,
+    active: &mut BTreeMap<Name, Active>,
+    ask: &Ask,
+) -> Result<Standing, AppError> {
+    if !active.contains_key(&ask.name) {
+        let loaded = load(app, &ask.name).await?;
+        active.insert(ask.name.clone(), loaded);
+    }
+    let Some(rollout) = active.get_mut(&ask.name) else {
+        return Err(AppError::Internal(
+            "a rollout that was just loaded is gone".to_owned(),
+        ));
+    };
+    let now_us = app.clock.now_us();
+    if let Command::EmergencyStop = ask.command {
+        let event = ExecutorEvent::EmergencyStop {
+            who: ask.who.clone(),
+            why: ask.why.clone(),
+            step: rollout.state.steps + 1,
+            share_bp: rollout.state.share_bp,
+        };
+        run_effects(app, rollout, event).await;
+    } else {
+        let by = (ask.who.as_str(), ask.why.as_str());
+        let event = admit(&rollout.spec, &rollout.state, ask.command, by, now_us)
+            .map_err(|error| AppError::Conflict(error.to_string()))?;
+        if ask.command == Command::Start {
+            super::watch_again(app, rollout, event.at_us());
+        }
+        rollout.note(event, None);
+        rollout
+            .flush(app)
+            .await
+            .map_err(|error| objects::refusal(&error, "the rollout's log"))?;
+    }
+    look(app, rollout).await;
+    app.rollouts
+        .standing(&ask.name.0, &ask.name.1)
+        .ok_or_else(|| {
+            AppError::Internal("a rollout that was looked at has no standing".to_owned())
+        })
+}
+
+/// Reads a rollout and its log.
+pub(super) async fn load(app: &App, name: &Name) -> Result<Active, AppError> {
+    let place = Place::parse(&name.0, ObjectKind::Rollout, &name.1)?;
     let spec = read(&objects::read(app, &place).await?.spec)?;
     let refused = |error| objects::refusal(&error, "the rollout's log");
     let store = app.store().map_err(refused)?;
-    let log = journal::read(store, &place.project, key)
+    let log = journal::read(store, &place.project, &name.1)
         .await
         .map_err(refused)?;
-    let state = RolloutState::fold(&spec, &log);
-    let split = served_split(app, name, &spec)
-        .ok_or_else(|| AppError::NotFound(format!("the rule of rollout {key:?} in its flag")))?;
-    let watch = Watch::new(&spec.flag, &spec.treatment, &spec.control, Vec::new());
-    app.rollouts
-        .watches
-        .insert(name.clone(), Watched { watch, split });
-    Ok(Active {
-        project: place.project,
-        key: key.clone(),
-        spec,
-        state,
-        waiting: VecDeque::new(),
-        evidence_us: 0,
-    })
-}
-
-fn served_split(app: &App, name: &Name, spec: &RolloutSpec) -> Option<Split> {
-    let set = app.live.project(&name.0)?.load();
-    Split::of(&spec.flag, set.specs.get(&spec.flag)?, &rule_id(&name.1))
+    Ok(Active::new(name.clone(), place.project, spec, &log))
 }
 
 /// One look at one rollout, and what follows from it.
-async fn advance(app: &App, name: &Name, rollout: &mut Active) {
-    let now_us = app.clock.now_us();
-    let observations = observe(app, name, rollout, now_us);
-    let plan = plan(&rollout.spec, &rollout.state, &observations, now_us);
-    let is_news = rollout.state.last_verdict != Some(plan.verdict);
-    if is_news || now_us - rollout.evidence_us >= EVIDENCE_EVERY_US {
-        rollout.evidence_us = now_us;
-        note(
-            rollout,
-            RolloutEvent::Evidence {
-                at_us: now_us,
-                watermark: observations.watermark,
-                plan: plan.digest(),
-                verdict: plan.verdict,
-                monitored: plan.monitored,
-            },
-        );
+pub(super) async fn look(app: &App, rollout: &mut Active) {
+    if let Some(event) = rollout.parked.take() {
+        run_effects(app, rollout, event).await;
     }
-    for action in &plan.actions {
-        if let Err(error) = act(app, name, rollout, action, now_us).await {
-            tracing::error!(%error, rollout = %rollout.key, ?action, "an action was not taken");
+    let now_us = app.clock.now_us();
+    note_foreign_edit(app, rollout, now_us).await;
+    let observations = observe(app, rollout, now_us);
+    let plan = plan(&rollout.spec, &rollout.state, &observations, now_us);
+    let acts = plan.actions.iter().any(|action| {
+        matches!(
+            action,
+            Action::SetShare { .. } | Action::RollBack { .. } | Action::Complete { .. }
+        )
+    });
+    let is_news = rollout.state.last_verdict != Some(plan.verdict);
+    let step = rollout.state.steps + 1;
+    let share_bp = rollout.state.share_bp;
+    if acts || is_news || now_us - rollout.evidence_us >= EVIDENCE_EVERY_US {
+        rollout.evidence_us = now_us;
+        let evidence = RolloutEvent::Evidence {
+            at_us: now_us,
+            watermark: observations.watermark,
+            plan: plan.digest(),
+            verdict: plan.verdict,
+            monitored: plan.monitored,
+        };
+        journal::keep_plan(app, rollout, &observations, &plan).await;
+        rollout.note(evidence, None);
+    }
+    let digest = plan.digest();
+    let actions = plan.actions.clone();
+    app.rollouts.put_standing(rollout, plan);
+    for action in actions {
+        if let Action::Page { reason } = &action {
+            tracing::warn!(%reason, rollout = %rollout.name.1, "somebody should look");
+        }
+        let event = ExecutorEvent::Planned {
+            action,
+            plan: digest,
+            step,
+            share_bp,
+        };
+        run_effects(app, rollout, event).await;
+    }
+    app.rollouts.refresh_standing(rollout);
+    if let Err(error) = rollout.flush(app).await {
+        tracing::warn!(%error, rollout = %rollout.name.1, "the rollout's log waits for storage");
+    }
+}
+
+/// Steps the executor until it has nothing more to do now.
+pub(super) async fn run_effects(app: &App, rollout: &mut Active, first: ExecutorEvent) {
+    let mut event = first;
+    loop {
+        let executor = std::mem::replace(&mut rollout.executor, ExecutorState::Idle);
+        let (next, effect) = executor.step(event);
+        rollout.executor = next;
+        let Some(effect) = effect else { return };
+        event = effects::perform(app, rollout, effect).await;
+        // A rollback that cannot be made ordinary yet is served already: it is tried again at the
+        // next look, so that other rollouts do not wait for it.
+        let failed = matches!(event, ExecutorEvent::Failed { .. });
+        if failed && rollout.executor.is_rolling_back() {
+            rollout.parked = Some(event);
+            return;
         }
     }
-    let standing = Standing {
-        key: rollout.key.clone(),
-        flag: rollout.spec.flag.clone(),
-        lifecycle: word(&rollout.state.lifecycle).to_owned(),
-        share_bp: u16::from(rollout.state.share_bp),
-        plan,
+}
+
+async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
+    if rollout.executor != ExecutorState::Idle || rollout.state.foreign_edit.is_some() {
+        return;
+    }
+    let Some(found_bp) = effects::served_share(app, rollout) else {
+        return;
     };
-    app.rollouts.put_standing(name.clone(), standing);
-    flush(app, rollout).await;
-}
-
-const fn word(lifecycle: &Lifecycle) -> &'static str {
-    match lifecycle {
-        Lifecycle::Draft => "draft",
-        Lifecycle::Running => "running",
-        Lifecycle::Paused { .. } => "paused",
-        Lifecycle::RollingBack { .. } => "rolling back",
-        Lifecycle::RolledBack { .. } => "rolled back",
-        Lifecycle::Completed => "completed",
+    if found_bp != rollout.state.share_bp {
+        let who = "somebody else".to_owned();
+        rollout.note(
+            RolloutEvent::ForeignEdit {
+                at_us: now_us,
+                found_bp,
+                who,
+            },
+            None,
+        );
+        super::watch_phase(app, rollout, found_bp, now_us);
     }
 }
 
-fn note(rollout: &mut Active, event: RolloutEvent) {
-    rollout.state = rollout.state.clone().apply(&rollout.spec, &event);
-    rollout.waiting.push_back(Entry { event, stop: None });
+fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
+    let health = app.events.health_of(&rollout.name.0);
+    let seen = app.rollouts.watches.with(&rollout.name, |watched| {
+        let watch = &watched.watch;
+        let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
+            metric: guard.metric.clone(),
+            source: source(watch, index, &health),
+            // The log is complete up to now; whether anybody came is the units' business.
+            as_of_us: now_us,
+            proven: true,
+            dropped_samples: 0,
+            measured: watch
+                .measured(index)
+                .unwrap_or_else(|| Measured::FirstEvents {
+                    phases: vec![ArmCounts::default(); watch.phases().len()],
+                }),
+        };
+        Observations {
+            watermark: watch.watermark(),
+            as_of_us: now_us,
+            last_unit_us: watch.last_unit_us(),
+            phases: watch.phases().to_vec(),
+            guards: rollout.spec.guards.iter().enumerate().map(guard).collect(),
+            multiply_exposed_units: 0,
+            counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
+        }
+    });
+    seen.unwrap_or_default()
 }
 
-async fn flush(app: &App, rollout: &mut Active) {
-    let Ok(store) = app.store() else { return };
-    let outcome = journal::flush(store, &rollout.project, &rollout.key, &mut rollout.waiting).await;
-    if let Err(error) = outcome {
-        tracing::warn!(%error, rollout = %rollout.key, "the rollout's log waits for storage");
-    }
-}
-
-fn observe(app: &App, name: &Name, rollout: &Active, now_us: i64) -> Observations {
-    app.rollouts
-        .watches
-        .with(name, |watched| {
-            let watch = &watched.watch;
-            let guard = |guard: &tidegate_rollout::Guard| GuardObservation {
-                metric: guard.metric.clone(),
-                source: source(guard.metric.as_str(), watch),
-                as_of_us: watch.as_of_us(),
-                proven: true,
-                dropped_samples: 0,
-                measured: Measured::FirstEvents {
-                    phases: watch.failing().to_vec(),
-                },
-            };
-            Observations {
-                watermark: watch.watermark(),
-                as_of_us: now_us,
-                last_unit_us: watch.last_unit_us(),
-                phases: watch.phases().to_vec(),
-                // Before the first event a guard has no entry, which is no data and not zero.
-                guards: match watch.as_of_us() {
-                    0 => Vec::new(),
-                    _ => rollout.spec.guards.iter().map(guard).collect(),
-                },
-                multiply_exposed_units: 0,
-                counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
-            }
-        })
-        .unwrap_or_default()
-}
-
-fn source(metric: &str, watch: &Watch) -> SourceStatus {
-    if metric != ERRORS {
-        let reason = format!("metric {metric:?} is not measured here; `errors` is");
-        return SourceStatus::Untrustworthy { reason };
+/// Whether the log of events can be asked, and says what can be believed.
+fn source(watch: &Watch, index: usize, health: &LogHealth) -> SourceStatus {
+    if let LogHealth::ReadOnly { cause } = health {
+        let (query, response) = ("the log of events".to_owned(), cause.clone());
+        return SourceStatus::Failed { query, response };
     }
     if watch.is_incomplete() {
         let reason = "more units than can be remembered were seen".to_owned();
         return SourceStatus::Untrustworthy { reason };
     }
+    if watch.measured(index).is_none() {
+        let query = "what latency is usual without the change".to_owned();
+        let response = format!("not known yet: {BASELINE_REQUESTS} requests of control are needed");
+        return SourceStatus::Failed { query, response };
+    }
     SourceStatus::Ok
-}
-
-async fn act(
-    app: &App,
-    name: &Name,
-    rollout: &mut Active,
-    action: &Action,
-    now_us: i64,
-) -> Result<(), AppError> {
-    match action {
-        Action::RollBack { reason, .. } => roll_back(app, name, rollout, reason, now_us),
-        Action::SetShare { to_bp, stage, .. } => {
-            set_share(app, name, rollout, *to_bp).await?;
-            let at_us = app.clock.now_us();
-            note(
-                rollout,
-                RolloutEvent::StageEntered {
-                    at_us,
-                    stage: *stage,
-                    share_bp: *to_bp,
-                },
-            );
-            begin_phase(app, name, rollout, *to_bp, at_us);
-            Ok(())
-        }
-        Action::Complete { to_bp, .. } => {
-            set_share(app, name, rollout, *to_bp).await?;
-            let at_us = app.clock.now_us();
-            note(
-                rollout,
-                RolloutEvent::Completed {
-                    at_us,
-                    share_bp: *to_bp,
-                },
-            );
-            app.rollouts.watches.remove(name);
-            Ok(())
-        }
-        Action::Page { reason } => {
-            tracing::warn!(%reason, rollout = %rollout.key, "somebody should look");
-            Ok(())
-        }
-        Action::Hold | Action::AskApproval { .. } | Action::RequestSyntheticLoad => Ok(()),
-    }
-}
-
-/// Takes the change back through a stop: on disk, served, and only then made ordinary.
-fn roll_back(
-    app: &App,
-    name: &Name,
-    rollout: &mut Active,
-    reason: &str,
-    now_us: i64,
-) -> Result<(), AppError> {
-    let place = Place::parse(&name.0, ObjectKind::Flag, &rollout.spec.flag)?;
-    let what = (StopKind::Rollback, StopServe::RuleAtZero(rule_id(&name.1)));
-    stop::stop(app, Actor::system("rollout"), &place, what, reason)?;
-    if !matches!(rollout.state.lifecycle, Lifecycle::RollingBack { .. }) {
-        let plan = rollout.state.last_plan;
-        if let Some(plan) = plan {
-            let reason = reason.to_owned();
-            note(
-                rollout,
-                RolloutEvent::RollbackDecided {
-                    at_us: now_us,
-                    reason,
-                    plan,
-                },
-            );
-        }
-    }
-    note(
-        rollout,
-        RolloutEvent::RolledBack {
-            at_us: app.clock.now_us(),
-        },
-    );
-    app.rollouts.watches.remove(name);
-    Ok(())
-}
-
-async fn set_share(
-    app: &App,
-    name: &Name,
-    rollout: &Active,
-    to_bp: BasisPoints,
-) -> Result<(), AppError> {
-    let place = Place::parse(&name.0, ObjectKind::Flag, &rollout.spec.flag)?;
-    let stored = objects::read(app, &place).await?;
-    let spec = tidegate_flags::FlagSpec::from_json(&rollout.spec.flag, &stored.spec)?
-        .with_rollout_share(&rule_id(&name.1), u16::from(to_bp))
-        .map_err(|error| AppError::Conflict(error.to_string()))?
-        .to_json();
-    let mut change = ObjectChange::new(
-        (place.project.clone(), place.kind, place.key.clone()),
-        Expected::Revision(stored.revision),
-        Write::Put(spec.clone()),
-        Actor::system("rollout"),
-        app.clock.now_us(),
-    )
-    .with_reason(format!("rollout {} goes to {to_bp}", rollout.key));
-    change.changes = crate::app::difference(Some(&stored.spec), Some(&spec));
-    objects::commit(app, &place, change).await?;
-    crate::reconcile::once(app, None).await;
-    Ok(())
-}
-
-fn begin_phase(app: &App, name: &Name, rollout: &Active, share: BasisPoints, at_us: i64) {
-    let Some(split) = served_split(app, name, &rollout.spec) else {
-        return;
-    };
-    app.rollouts.watches.with(name, |watched| {
-        watched.split = split;
-        watched.watch.begin_phase(share, share.complement(), at_us);
-    });
 }

@@ -6,9 +6,12 @@
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
-use tidegate_rollout::RolloutEvent;
+use serde_json::{Value, json};
+use tidegate_rollout::{Observations, Plan, RolloutEvent};
 use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
+
+use super::drive::Active;
+use crate::app::App;
 
 /// How many records are read at a time.
 const PAGE: u32 = 1000;
@@ -85,6 +88,40 @@ pub(crate) async fn append(
         now_us: entry.event.at_us(),
     };
     store.log_append(append).await.map(|_| ())
+}
+
+/// Keeps a plan with everything it was made from, so that it can be made again and compared.
+///
+/// The state is not stored: it is the fold of the first `log_length` entries of the log. A plan that
+/// cannot be kept is reported and decides all the same.
+pub(super) async fn keep_plan(
+    app: &App,
+    rollout: &Active,
+    observations: &Observations,
+    plan: &Plan,
+) {
+    let payload = json!({
+        "format": 1,
+        "log_length": rollout.log_length,
+        "observations": observations,
+        "plan": plan,
+    });
+    let append = StreamAppend {
+        project: rollout.project.clone(),
+        stream: plans(&rollout.name.1),
+        payload,
+        delivery: None,
+        expected_head: None,
+        now_us: plan.now_us,
+    };
+    if let Err(error) = async { app.store()?.log_append(append).await }.await {
+        tracing::warn!(%error, rollout = %rollout.name.1, "a plan could not be kept for replay");
+    }
+}
+
+/// The name of the stream of a rollout's plans.
+pub(crate) fn plans(rollout: &str) -> String {
+    format!("rollout-plans/{rollout}")
 }
 
 /// Appends what waits, in order, until storage refuses.

@@ -6,7 +6,11 @@
 //! ([`crate::app::stop`]), which waits for no database.
 
 mod drive;
+mod effects;
+mod guards;
 mod journal;
+mod replay;
+mod resume;
 mod split;
 mod start;
 pub mod watch;
@@ -16,25 +20,56 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use tidegate_lake::Committed;
-use tidegate_rollout::Plan;
-use tokio::sync::Notify;
+use tidegate_rollout::command::Command;
+use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use drive::run;
+pub use guards::GuardSource;
+pub use replay::{Replay, replay};
 pub use start::{start, validate};
 
+use crate::app::{App, AppError};
 use crate::events::Follower;
+use drive::Active;
 use split::Split;
 use watch::Watch;
 
 /// A rollout's name: project and key.
 pub(crate) type Name = (String, String);
 
-/// What there is to know about running rollouts, for those who look.
-#[derive(Debug, Default)]
+/// How many wishes may wait for the task; each waits for at most one look at every rollout.
+const INBOX: usize = 64;
+
+/// What somebody asks of a rollout.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    name: Name,
+    command: Command,
+    who: String,
+    why: String,
+    reply: oneshot::Sender<Result<Standing, AppError>>,
+}
+
+/// What there is to know about running rollouts, for those who look, and the way to ask.
+#[derive(Debug)]
 pub struct Rollouts {
     watches: Arc<Watches>,
-    reports: Mutex<BTreeMap<Name, Standing>>,
-    started: Mutex<Vec<Name>>,
+    standings: Mutex<BTreeMap<Name, Standing>>,
+    asks: mpsc::Sender<Ask>,
+    inbox: Mutex<Option<mpsc::Receiver<Ask>>>,
+}
+
+impl Default for Rollouts {
+    fn default() -> Self {
+        let (asks, inbox) = mpsc::channel(INBOX);
+        Self {
+            watches: Arc::default(),
+            standings: Mutex::default(),
+            asks,
+            inbox: Mutex::new(Some(inbox)),
+        }
+    }
 }
 
 /// One rollout as people see it.
@@ -59,40 +94,136 @@ impl Rollouts {
         Arc::clone(&self.watches) as Arc<dyn Follower>
     }
 
-    /// How every rollout stands, by key.
+    /// Asks something of a rollout and returns how it stands afterwards.
+    ///
+    /// # Errors
+    /// What was asked does not make sense now, or could not be written down.
+    pub async fn ask(
+        &self,
+        (project, key): (&str, &str),
+        command: Command,
+        (who, why): (String, String),
+    ) -> Result<Standing, AppError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask {
+            name: (project.to_owned(), key.to_owned()),
+            command,
+            who,
+            why,
+            reply,
+        };
+        let stopped = || AppError::Unavailable {
+            reason: "the server is stopping".to_owned(),
+            retry_after_seconds: 5,
+        };
+        self.asks.send(ask).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// How every rollout of a project stands, by key.
     #[must_use]
-    pub fn standings(&self) -> Vec<Standing> {
-        self.lock_reports().values().cloned().collect()
+    pub fn standings(&self, project: &str) -> Vec<Standing> {
+        let standings = self.lock_standings();
+        let own = standings.iter().filter(|((owner, _), _)| owner == project);
+        own.map(|(_, standing)| standing.clone()).collect()
     }
 
     /// How one rollout stands, if it has been started.
     #[must_use]
     pub fn standing(&self, project: &str, key: &str) -> Option<Standing> {
-        self.lock_reports()
+        self.lock_standings()
             .get(&(project.to_owned(), key.to_owned()))
             .cloned()
     }
 
-    fn put_standing(&self, name: Name, standing: Standing) {
-        self.lock_reports().insert(name, standing);
+    fn put_standing(&self, rollout: &Active, plan: Plan) {
+        let standing = Standing {
+            key: rollout.name.1.clone(),
+            flag: rollout.spec.flag.clone(),
+            lifecycle: word(&rollout.state.lifecycle).to_owned(),
+            share_bp: u16::from(rollout.state.share_bp),
+            plan,
+        };
+        self.lock_standings().insert(rollout.name.clone(), standing);
     }
 
-    fn lock_reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Standing>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Shows a rollout that was taken up after a restart, before anything is planned anew.
+    fn put_first_standing(&self, rollout: &Active) {
+        let nothing_seen = tidegate_rollout::Observations::default();
+        let now_us = rollout.state.log_time_us.unwrap_or_default();
+        let plan = tidegate_rollout::plan(&rollout.spec, &rollout.state, &nothing_seen, now_us);
+        self.put_standing(rollout, plan);
     }
 
-    /// Hands a rollout that has just been started to the task that runs it.
-    fn announce_start(&self, name: Name) {
-        self.started
+    /// Brings what acting on a plan changed into the standing, beside the plan that decided it.
+    fn refresh_standing(&self, rollout: &Active) {
+        if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
+            word(&rollout.state.lifecycle).clone_into(&mut standing.lifecycle);
+            standing.share_bp = u16::from(rollout.state.share_bp);
+        }
+    }
+
+    fn lock_standings(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Standing>> {
+        self.standings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(name);
-        self.watches.moved.notify_one();
     }
 
-    fn take_started(&self) -> Vec<Name> {
-        std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_inbox(&self) -> Option<mpsc::Receiver<Ask>> {
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
+}
+
+const fn word(lifecycle: &Lifecycle) -> &'static str {
+    match lifecycle {
+        Lifecycle::Draft => "draft",
+        Lifecycle::Running => "running",
+        Lifecycle::Paused { .. } => "paused",
+        Lifecycle::RollingBack { .. } => "rolling back",
+        Lifecycle::RolledBack { .. } => "rolled back",
+        Lifecycle::Completed => "completed",
+    }
+}
+
+/// Begins to watch a rollout from nothing, as at a start.
+fn watch_again(app: &App, rollout: &Active, since_us: i64) {
+    let sources = rollout
+        .spec
+        .guards
+        .iter()
+        .filter_map(|guard| GuardSource::of(&guard.metric));
+    let arms = (
+        rollout.spec.treatment.as_str(),
+        rollout.spec.control.as_str(),
+    );
+    let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
+    app.rollouts.watches.insert(
+        rollout.name.clone(),
+        Watched {
+            watch,
+            splits: Vec::new(),
+        },
+    );
+}
+
+/// Begins a phase of constant share in a rollout's watch.
+fn watch_phase(app: &App, rollout: &Active, share: BasisPoints, at_us: i64) {
+    let set = app
+        .live
+        .project(&rollout.name.0)
+        .map(|project| project.load());
+    let flag = set
+        .as_ref()
+        .and_then(|set| set.specs.get(&rollout.spec.flag));
+    let split =
+        flag.and_then(|flag| Split::at_share(&rollout.spec.flag, flag, &rollout.name.1, share));
+    app.rollouts.watches.with(&rollout.name, |watched| {
+        watched.splits.push(split);
+        watched.watch.begin_phase(share, at_us);
+    });
 }
 
 /// The watches of all running rollouts, fed on the log's own threads.
@@ -102,11 +233,34 @@ pub(crate) struct Watches {
     moved: Notify,
 }
 
-/// A watch with the split that says which arm a unit is in, one per phase.
+/// A watch with the split of each phase, which says what arm a unit is in.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) watch: Watch,
-    pub(crate) split: Split,
+    /// `None` where the flag had lost its rule: nothing is counted in such a phase.
+    pub(crate) splits: Vec<Option<Split>>,
+}
+
+impl Watched {
+    /// Counts a stretch of events in ingest order.
+    pub(crate) fn follow(&mut self, stretch: &Committed) {
+        for event in &stretch.events {
+            if !self.watch.concerns(event) {
+                continue;
+            }
+            let Some(phase) = self.watch.phase_of(event) else {
+                self.watch.learn(event);
+                continue;
+            };
+            let split = self.splits.get(phase).and_then(Option::as_ref);
+            if let Some(arm) = split.and_then(|split| split.arm_of(&event.unit)) {
+                self.watch.count(event, phase, arm);
+            }
+        }
+        let as_of_us = stretch.events.iter().map(|event| event.received_us).max();
+        self.watch
+            .advance(stretch.end_sequence(), as_of_us.unwrap_or(0));
+    }
 }
 
 impl Watches {
@@ -122,6 +276,25 @@ impl Watches {
             .insert(name, watched);
     }
 
+    /// Inserts a watch, letting `last` see it while nothing else can be counted.
+    pub(crate) fn insert_after(
+        &self,
+        name: Name,
+        mut watched: Watched,
+        last: impl FnOnce(&mut Watched),
+    ) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        last(&mut watched);
+        table.insert(name, watched);
+    }
+
+    pub(crate) fn take(&self, name: &Name) -> Option<Watched> {
+        self.table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name)
+    }
+
     pub(crate) fn remove(&self, name: &Name) {
         self.table
             .lock()
@@ -134,17 +307,7 @@ impl Follower for Watches {
     fn follow(&self, project: &str, stretch: &Committed) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, watched) in table.iter_mut().filter(|((owner, _), _)| owner == project) {
-            for event in &stretch.events {
-                if watched.watch.concerns(event)
-                    && let Some(arm) = watched.split.arm_of(&event.unit)
-                {
-                    watched.watch.count(event, arm);
-                }
-            }
-            let as_of_us = stretch.events.iter().map(|event| event.received_us).max();
-            watched
-                .watch
-                .advance(stretch.end_sequence(), as_of_us.unwrap_or(0));
+            watched.follow(stretch);
         }
         drop(table);
         self.moved.notify_one();

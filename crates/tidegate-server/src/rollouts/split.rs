@@ -6,6 +6,8 @@
 use serde_json::{Map, Value};
 use tidegate_flags::{CompileOptions, FlagSetSource, FlagSpec, Ruleset, Segments, Serve, compile};
 
+use tidegate_rollout::BasisPoints;
+
 use super::watch::Arm;
 
 /// A compiled split.
@@ -18,8 +20,23 @@ pub(crate) struct Split {
 }
 
 impl Split {
+    /// The split of a rollout's rule in its flag, at a share that need not be the one served now.
+    pub(crate) fn at_share(
+        key: &str,
+        spec: &FlagSpec,
+        rollout: &str,
+        share: BasisPoints,
+    ) -> Option<Self> {
+        let rule = super::start::rule_id(rollout);
+        Self::of(
+            key,
+            &spec.with_rollout_share(&rule, u16::from(share)).ok()?,
+            &rule,
+        )
+    }
+
     /// The split of rule `rule` in flag `key`; `None` if there is no such rollout.
-    pub(crate) fn of(key: &str, spec: &FlagSpec, rule: &str) -> Option<Self> {
+    fn of(key: &str, spec: &FlagSpec, rule: &str) -> Option<Self> {
         let mut alone = spec.clone();
         let mut rule = spec.rules.iter().find(|known| known.id == rule)?.clone();
         rule.units.clear();

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 use tidegate_flags::FlagSpec;
-use tidegate_rollout::{RolloutEvent, RolloutSpec};
+use tidegate_rollout::RolloutSpec;
+use tidegate_rollout::command::Command;
 use tidegate_store::{Expected, ObjectChange, ObjectKind, Write};
 
-use super::journal::{self, Entry};
+use super::{GuardSource, Standing};
 use crate::access::Principal;
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError, Violation, actor_of};
@@ -21,14 +22,27 @@ pub(crate) fn rule_id(rollout: &str) -> String {
 /// All violations at once.
 pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
     let policy = read(spec)?;
-    if flag_is_known {
-        return Ok(());
+    let mut violations = Vec::new();
+    if !flag_is_known {
+        let message = format!("there is no flag {:?}; create it first, dark", policy.flag);
+        violations.push(Violation::at("/flag", "unknown-flag", message));
     }
-    Err(AppError::invalid(
-        "/flag",
-        "unknown-flag",
-        format!("there is no flag {:?}; create it first, dark", policy.flag),
-    ))
+    for (index, guard) in policy.guards.iter().enumerate() {
+        if GuardSource::of(&guard.metric).is_none() {
+            let message = format!(
+                "metric {:?} is not measured; guards can be `errors`, `latency` (each also of one \
+                 request name, as in `errors/checkout`) and `conversions/NAME`",
+                guard.metric
+            );
+            let pointer = format!("/guards/{index}/metric");
+            violations.push(Violation::at(pointer, "unknown-metric", message));
+        }
+    }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(AppError::Invalid(violations))
+    }
 }
 
 pub(crate) fn read(spec: &Value) -> Result<RolloutSpec, AppError> {
@@ -49,34 +63,12 @@ pub async fn start(
     principal: &Principal,
     project: &str,
     key: &str,
-) -> Result<(), AppError> {
+) -> Result<Standing, AppError> {
     let place = Place::parse(project, ObjectKind::Rollout, key)?;
-    let stored = objects::read(app, &place).await?;
-    let policy = read(&stored.spec)?;
-    let store = app
-        .store()
-        .map_err(|error| objects::refusal(&error, "the rollout"))?;
-    let refused = |error| objects::refusal(&error, "the rollout's log");
-    if !journal::read(store, &place.project, key)
-        .await
-        .map_err(refused)?
-        .is_empty()
-    {
-        return Err(AppError::Conflict(format!(
-            "rollout {key:?} has been started already"
-        )));
-    }
+    let policy = read(&objects::read(app, &place).await?.spec)?;
     give_rule(app, principal, project, key, &policy).await?;
-    let event = RolloutEvent::Started {
-        at_us: app.clock.now_us(),
-        who: actor_of(principal).to_string(),
-    };
-    journal::append(store, &place.project, key, &Entry { event, stop: None })
-        .await
-        .map_err(refused)?;
-    app.rollouts
-        .announce_start((project.to_owned(), key.to_owned()));
-    Ok(())
+    let by = (actor_of(principal).to_string(), String::new());
+    app.rollouts.ask((project, key), Command::Start, by).await
 }
 
 /// Adds the rollout's rule to its flag at share zero, unless it is there.

@@ -5,12 +5,17 @@
 //!
 //! - **units**, for the sample-ratio check: at the unit's first event, by its assignment alone, so
 //!   that a client that learns of a new share late skews nothing;
-//! - **harm**: a unit's first failing request and its first request slower than each frozen
-//!   threshold, once per rollout, and only if the event says it was served what it was assigned. A
-//!   unit that was forced, targeted, or is still on an older share never counts as harmed.
+//! - **harm**: a unit's first failed request, first slow request or first conversion, once per
+//!   guard and rollout, and only if the event says it was served what it was assigned. A unit that
+//!   was forced, targeted, or is still on an older share never counts.
 //!
 //! Under the hypothesis of no effect the arm of a counted unit is then a coin with the split's own
 //! probability in force at that moment, however its failures cluster.
+//!
+//! Latency thresholds are quantiles of control's own requests between the start and the first
+//! stage, frozen once enough of them were seen; until then the guard has no data and nobody is
+//! exposed. The fold is a function of the log: a replay freezes the same thresholds and counts the
+//! same units.
 //!
 //! Memory is bounded: beyond [`MAX_UNITS`] units nothing more is counted and the counts say that
 //! they are incomplete, which makes the verdict invalid and never harmed.
@@ -18,25 +23,19 @@
 use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
-use tidegate_metrics::{Event, EventKind, unit_hash};
-use tidegate_rollout::{ArmCounts, BasisPoints, Phase};
+use tidegate_metrics::{Event, EventKind, LatencyHistogram, unit_hash};
+use tidegate_rollout::{ArmCounts, BasisPoints, Measured, Phase, Rung};
+
+use super::guards::GuardSource;
 
 /// The most units one rollout remembers.
 pub const MAX_UNITS: usize = 4_000_000;
-/// The most latency thresholds; one bit each beside the others in a unit's word.
-pub const MAX_RUNGS: usize = 8;
-
-/// What is remembered of one unit.
-#[derive(Debug, Clone, Copy, Default)]
-struct Unit {
-    marks: u16,
-    /// The newest phase it was seen in, from 1.
-    phase: u16,
-}
-
-const FAILED: u16 = 1;
-const MISFIT: u16 = 1 << 1;
-const FIRST_RUNG: u16 = 1 << 4;
+/// Quantiles of control at which latency thresholds are frozen.
+pub const QUANTILES: [f64; 3] = [0.95, 0.99, 0.999];
+/// Control requests that must have been seen before thresholds are frozen.
+pub const BASELINE_REQUESTS: u64 = 2_000;
+/// The most marks a unit can carry: guards with one mark, latency guards with one per quantile.
+pub const MAX_MARKS: u32 = 31;
 
 /// Which side of the split a unit is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,75 +46,137 @@ pub enum Arm {
     Control,
 }
 
+/// What is remembered of one unit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unit {
+    /// Bit 0: seen being served something else than assigned. The others belong to guards.
+    marks: u32,
+    /// The newest phase it was seen in, from 1.
+    phase: u16,
+}
+
+const MISFIT: u32 = 1;
+
 /// The counts of one rollout, phase by phase.
 #[derive(Debug, Clone)]
 pub struct Watch {
     flag: String,
     treatment: String,
     control: String,
-    thresholds_ms: Vec<f64>,
+    guards: Vec<GuardCounts>,
     units: HashMap<u64, Unit, FxBuildHasher>,
-    last_unit_us: Option<i64>,
+    since_us: i64,
     phases: Vec<Phase>,
-    failing: Vec<ArmCounts>,
-    slow: Vec<Vec<ArmCounts>>,
     misfits: u64,
     is_incomplete: bool,
     watermark: u64,
     as_of_us: i64,
+    last_unit_us: Option<i64>,
+}
+
+/// One guard's counts.
+#[derive(Debug, Clone)]
+struct GuardCounts {
+    source: GuardSource,
+    first_mark: u32,
+    /// First events per phase; for a latency guard unused.
+    first: Vec<ArmCounts>,
+    baseline: LatencyHistogram,
+    rungs: Vec<Rung>,
 }
 
 impl Watch {
-    /// A watch over `flag` whose latency thresholds are frozen at `thresholds_ms`.
+    /// A watch over `flag` for these guards, in the order of the policy, from `since_us` on. A guard
+    /// whose marks do not fit any more is left out and then has no data.
     #[must_use]
-    pub fn new(flag: &str, treatment: &str, control: &str, thresholds_ms: Vec<f64>) -> Self {
-        let thresholds_ms: Vec<f64> = thresholds_ms.into_iter().take(MAX_RUNGS).collect();
+    pub fn new(
+        flag: &str,
+        (treatment, control): (&str, &str),
+        sources: Vec<GuardSource>,
+        since_us: i64,
+    ) -> Self {
+        let mut next_mark = 1;
+        let mut guards = Vec::new();
+        for source in sources {
+            let marks = match source {
+                GuardSource::Latency(_) => 3,
+                GuardSource::Errors(_) | GuardSource::Conversions(_) => 1,
+            };
+            if next_mark + marks <= MAX_MARKS {
+                guards.push(GuardCounts::new(source, next_mark));
+                next_mark += marks;
+            }
+        }
         Self {
             flag: flag.to_owned(),
             treatment: treatment.to_owned(),
             control: control.to_owned(),
-            slow: vec![Vec::new(); thresholds_ms.len()],
-            thresholds_ms,
+            guards,
             units: HashMap::default(),
-            last_unit_us: None,
+            since_us,
             phases: Vec::new(),
-            failing: Vec::new(),
             misfits: 0,
             is_incomplete: false,
             watermark: 0,
             as_of_us: 0,
+            last_unit_us: None,
         }
     }
 
-    /// Begins a period of constant shares.
-    pub fn begin_phase(&mut self, treatment_bp: BasisPoints, control_bp: BasisPoints, at_us: i64) {
+    /// Begins a period of constant shares at `at_us`.
+    pub fn begin_phase(&mut self, treatment_bp: BasisPoints, at_us: i64) {
         self.phases.push(Phase {
             treatment_bp,
-            control_bp,
+            control_bp: treatment_bp.complement(),
             started_us: at_us,
             units: ArmCounts::default(),
             exposed: ArmCounts::default(),
         });
-        self.failing.push(ArmCounts::default());
-        for rung in &mut self.slow {
-            rung.push(ArmCounts::default());
+        for guard in &mut self.guards {
+            guard.first.push(ArmCounts::default());
+            for rung in &mut guard.rungs {
+                rung.slow.push(ArmCounts::default());
+            }
         }
     }
 
-    /// Whether the event is about this rollout at all, so that the split need not be asked.
+    /// Whether an event is about this rollout at all.
     #[must_use]
     pub fn concerns(&self, event: &Event) -> bool {
         !event.is_quarantined
             && event.kind != EventKind::Evaluation
+            && event.received_us >= self.since_us
             && event.variant(&self.flag).is_some()
     }
 
-    /// Counts one event; `assigned` is the arm the split in force gives its unit.
-    pub fn count(&mut self, event: &Event, assigned: Arm) {
+    /// The phase an event belongs to, by when it was received; `None` before the first.
+    #[must_use]
+    pub fn phase_of(&self, event: &Event) -> Option<usize> {
+        self.phases
+            .partition_point(|phase| phase.started_us <= event.received_us)
+            .checked_sub(1)
+    }
+
+    /// Learns what is usual from an event of control before the first phase.
+    pub fn learn(&mut self, event: &Event) {
+        if event.variant(&self.flag) != Some(&self.control) {
+            return;
+        }
+        for guard in self
+            .guards
+            .iter_mut()
+            .filter(|guard| guard.source.looks_at(event))
+        {
+            guard.learn(event);
+        }
+    }
+
+    /// Counts one event of `phase`; `assigned` is the arm the split of that phase gives its unit.
+    pub fn count(&mut self, event: &Event, phase: usize, assigned: Arm) {
         let Some(served) = event.variant(&self.flag) else {
             return;
         };
-        let Some(phase) = self.phases.len().checked_sub(1) else {
+        let Some(place) = self.phases.get_mut(phase) else {
             return;
         };
         let unit = unit_hash(&event.unit);
@@ -125,13 +186,13 @@ impl Watch {
             return;
         }
         if is_new {
-            add(&mut self.phases[phase].units, assigned);
+            add(&mut place.units, assigned);
         }
+        let known = self.units.entry(unit).or_default();
         let expected = match assigned {
             Arm::Treatment => &self.treatment,
             Arm::Control => &self.control,
         };
-        let known = self.units.entry(unit).or_default();
         if served != expected {
             self.misfits += u64::from(mark(&mut known.marks, MISFIT));
             return;
@@ -139,22 +200,15 @@ impl Watch {
         let number = u16::try_from(phase + 1).unwrap_or(u16::MAX);
         if known.phase < number {
             known.phase = number;
-            add(&mut self.phases[phase].exposed, assigned);
+            add(&mut place.exposed, assigned);
         }
         self.last_unit_us = self.last_unit_us.max(Some(event.received_us));
-        if event.kind != EventKind::Request {
-            return;
-        }
-        if event.is_failed_request() && mark(&mut known.marks, FAILED) {
-            add(&mut self.failing[phase], assigned);
-        }
-        let Some(latency_ms) = event.value else {
-            return;
-        };
-        for (rung, threshold_ms) in self.thresholds_ms.iter().enumerate() {
-            if latency_ms > *threshold_ms && mark(&mut known.marks, FIRST_RUNG << rung) {
-                add(&mut self.slow[rung][phase], assigned);
-            }
+        for guard in self
+            .guards
+            .iter_mut()
+            .filter(|guard| guard.source.looks_at(event))
+        {
+            guard.count(event, phase, assigned, &mut known.marks);
         }
     }
 
@@ -170,18 +224,20 @@ impl Watch {
         &self.phases
     }
 
-    /// First failing units per phase.
+    /// What the guard at `index` measured; `None` for a latency guard that does not know yet what
+    /// is usual.
     #[must_use]
-    pub fn failing(&self) -> &[ArmCounts] {
-        &self.failing
-    }
-
-    /// First slow units per threshold and phase.
-    pub fn slow(&self) -> impl Iterator<Item = (f64, &[ArmCounts])> {
-        self.thresholds_ms
-            .iter()
-            .copied()
-            .zip(self.slow.iter().map(Vec::as_slice))
+    pub fn measured(&self, index: usize) -> Option<Measured> {
+        let guard = self.guards.get(index)?;
+        match guard.source {
+            GuardSource::Latency(_) if guard.rungs.is_empty() => None,
+            GuardSource::Latency(_) => Some(Measured::LatencyLadder {
+                rungs: guard.rungs.clone(),
+            }),
+            _ => Some(Measured::FirstEvents {
+                phases: guard.first.clone(),
+            }),
+        }
     }
 
     /// Units whose events disagreed with their assignment.
@@ -207,11 +263,62 @@ impl Watch {
     pub const fn last_unit_us(&self) -> Option<i64> {
         self.last_unit_us
     }
+}
 
-    /// When the newest counted event was received, Unix microseconds.
-    #[must_use]
-    pub const fn as_of_us(&self) -> i64 {
-        self.as_of_us
+impl GuardCounts {
+    fn new(source: GuardSource, first_mark: u32) -> Self {
+        Self {
+            source,
+            first_mark,
+            first: Vec::new(),
+            baseline: LatencyHistogram::default(),
+            rungs: Vec::new(),
+        }
+    }
+
+    fn count(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) {
+        let counts = match self.source {
+            GuardSource::Latency(_) => return self.count_latency(event, phase, assigned, marks),
+            GuardSource::Errors(_) => event.is_failed_request(),
+            GuardSource::Conversions(_) => true,
+        };
+        if counts && mark(marks, 1 << self.first_mark) {
+            add(&mut self.first[phase], assigned);
+        }
+    }
+
+    fn count_latency(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) {
+        let Some(latency_ms) = event.value else {
+            return;
+        };
+        for (bit, rung) in (self.first_mark..).zip(&mut self.rungs) {
+            if latency_ms > rung.threshold_ms && mark(marks, 1 << bit) {
+                add(&mut rung.slow[phase], assigned);
+            }
+        }
+    }
+
+    fn learn(&mut self, event: &Event) {
+        let is_latency = matches!(self.source, GuardSource::Latency(_));
+        if let (true, true, Some(latency_ms)) = (is_latency, self.rungs.is_empty(), event.value) {
+            self.baseline.record(latency_ms);
+            if self.baseline.count() >= BASELINE_REQUESTS {
+                self.freeze();
+            }
+        }
+    }
+
+    fn freeze(&mut self) {
+        let phases = self.first.len();
+        let rung = |quantile: f64| {
+            Some(Rung {
+                quantile,
+                threshold_ms: self.baseline.quantile_ms(quantile)?,
+                slow: vec![ArmCounts::default(); phases],
+                first_requests: None,
+            })
+        };
+        self.rungs = QUANTILES.into_iter().filter_map(rung).collect();
     }
 }
 
@@ -223,9 +330,9 @@ fn add(counts: &mut ArmCounts, arm: Arm) {
 }
 
 /// Sets a bit; true the first time.
-fn mark(word: &mut u16, bit: u16) -> bool {
-    let is_first = *word & bit == 0;
-    *word |= bit;
+fn mark(marks: &mut u32, bit: u32) -> bool {
+    let is_first = *marks & bit == 0;
+    *marks |= bit;
     is_first
 }
 
@@ -234,66 +341,70 @@ mod tests {
     use super::*;
     use tidegate_metrics::{Arrival, Limits, parse_events};
 
-    fn watch() -> Watch {
-        let mut watch = Watch::new("f", "on", "off", vec![100.0, 1000.0]);
-        let share = |bp: u16| BasisPoints::try_from(bp).unwrap();
-        watch.begin_phase(share(500), share(9500), 0);
+    fn watch(metrics: &[&str]) -> Watch {
+        let sources = metrics
+            .iter()
+            .map(|metric| GuardSource::of(metric).unwrap())
+            .collect();
+        let mut watch = Watch::new("f", ("on", "off"), sources, -10);
+        watch.begin_phase(BasisPoints::new(500).unwrap(), 0);
         watch
     }
 
-    fn event(text: &str) -> Event {
+    fn event(text: &str, received_us: i64) -> Event {
         let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"name\":\"checkout\",{text}}}");
-        let mut batch =
-            parse_events(text.as_bytes(), &Limits::default(), Arrival::at(1 << 50)).unwrap();
+        let arrival = Arrival::at((1 << 51) + received_us);
+        let mut batch = parse_events(text.as_bytes(), &Limits::default(), arrival).unwrap();
         assert!(batch.rejected.is_empty(), "{:?}", batch.rejected);
-        batch.accepted.remove(0)
+        let mut event = batch.accepted.remove(0);
+        event.received_us = received_us;
+        event
     }
 
     fn request(unit: &str, variant: &str, latency: f64, failed: bool) -> Event {
-        event(&format!(
-            "\"unit\":\"{unit}\",\"kind\":\"request\",\"value\":{latency},\
-             \"properties\":{{\"error\":{failed}}},\"flags\":{{\"f\":\"{variant}\"}}"
-        ))
+        event(
+            &format!(
+                "\"unit\":\"{unit}\",\"kind\":\"request\",\"value\":{latency},\
+                 \"properties\":{{\"error\":{failed}}},\"flags\":{{\"f\":\"{variant}\"}}"
+            ),
+            0,
+        )
     }
+
+    fn first(watch: &Watch, guard: usize) -> Vec<ArmCounts> {
+        match watch.measured(guard) {
+            Some(Measured::FirstEvents { phases }) => phases,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const ONE_TREATED: ArmCounts = ArmCounts {
+        treatment: 1,
+        control: 0,
+    };
+    const ONE_CONTROL: ArmCounts = ArmCounts {
+        treatment: 0,
+        control: 1,
+    };
 
     #[test]
     fn a_retry_storm_of_one_unit_counts_once() {
-        let mut watch = watch();
+        let mut watch = watch(&["errors"]);
         for _ in 0..1000 {
-            watch.count(&request("u", "on", 2000.0, true), Arm::Treatment);
+            watch.count(&request("u", "on", 2000.0, true), 0, Arm::Treatment);
         }
-        assert_eq!(
-            watch.failing(),
-            [ArmCounts {
-                treatment: 1,
-                control: 0
-            }]
-        );
-        assert_eq!(
-            watch.phases()[0].units,
-            ArmCounts {
-                treatment: 1,
-                control: 0
-            }
-        );
-        for (_, counts) in watch.slow() {
-            assert_eq!(
-                counts,
-                [ArmCounts {
-                    treatment: 1,
-                    control: 0
-                }]
-            );
-        }
+        assert_eq!(first(&watch, 0), [ONE_TREATED]);
+        assert_eq!(watch.phases()[0].units, ONE_TREATED);
+        assert_eq!(watch.phases()[0].exposed, ONE_TREATED);
     }
 
     #[test]
     fn forced_and_stale_units_are_never_harmed_and_are_shown() {
-        let mut watch = watch();
-        watch.count(&request("forced", "on", 1.0, true), Arm::Control);
-        watch.count(&request("forced", "on", 1.0, true), Arm::Control);
-        watch.count(&request("stale", "off", 1.0, true), Arm::Treatment);
-        assert_eq!(watch.failing(), [ArmCounts::default()]);
+        let mut watch = watch(&["errors"]);
+        watch.count(&request("forced", "on", 1.0, true), 0, Arm::Control);
+        watch.count(&request("forced", "on", 1.0, true), 0, Arm::Control);
+        watch.count(&request("stale", "off", 1.0, true), 0, Arm::Treatment);
+        assert_eq!(first(&watch, 0), [ArmCounts::default()]);
         assert_eq!(watch.misfits(), 2);
         assert_eq!(
             watch.phases()[0].units,
@@ -302,45 +413,88 @@ mod tests {
                 control: 1
             }
         );
+        assert_eq!(watch.phases()[0].exposed, ArmCounts::default());
     }
 
     #[test]
     fn a_unit_fails_once_in_the_phase_where_it_first_failed() {
-        let mut watch = watch();
-        watch.count(&request("u", "off", 1.0, true), Arm::Control);
-        let half = BasisPoints::try_from(5000).unwrap();
-        watch.begin_phase(half, half, 1);
-        watch.count(&request("u", "on", 1.0, true), Arm::Treatment);
-        watch.count(&request("v", "on", 1.0, true), Arm::Treatment);
-        assert_eq!(
-            watch.failing(),
-            [
-                ArmCounts {
-                    treatment: 0,
-                    control: 1
-                },
-                ArmCounts {
-                    treatment: 1,
-                    control: 0
-                }
-            ]
-        );
+        let mut watch = watch(&["errors"]);
+        watch.count(&request("u", "off", 1.0, true), 0, Arm::Control);
+        watch.begin_phase(BasisPoints::new(5000).unwrap(), 1);
+        watch.count(&request("u", "on", 1.0, true), 1, Arm::Treatment);
+        watch.count(&request("v", "on", 1.0, true), 1, Arm::Treatment);
+        assert_eq!(first(&watch, 0), [ONE_CONTROL, ONE_TREATED]);
         let units: Vec<u64> = watch
             .phases()
             .iter()
             .map(|phase| phase.units.total())
             .collect();
         assert_eq!(units, [1, 1]);
+        let exposed: Vec<u64> = watch
+            .phases()
+            .iter()
+            .map(|phase| phase.exposed.total())
+            .collect();
+        assert_eq!(exposed, [1, 2]);
     }
 
     #[test]
-    fn only_requests_can_harm_and_other_flags_do_not_concern_it() {
-        let mut watch = watch();
-        let exposure =
-            event("\"unit\":\"u\",\"kind\":\"track\",\"value\":5000,\"flags\":{\"f\":\"on\"}");
-        watch.count(&exposure, Arm::Treatment);
-        assert_eq!(watch.failing(), [ArmCounts::default()]);
-        let other = event("\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"g\":\"on\"}");
-        assert!(watch.concerns(&exposure) && !watch.concerns(&other));
+    fn an_event_belongs_to_the_phase_in_force_when_it_was_received() {
+        let mut watch = watch(&["errors"]);
+        watch.begin_phase(BasisPoints::new(5000).unwrap(), 100);
+        let at = |received_us| {
+            event(
+                "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"f\":\"on\"}",
+                received_us,
+            )
+        };
+        assert_eq!(watch.phase_of(&at(-1)), None);
+        assert_eq!(watch.phase_of(&at(99)), Some(0));
+        assert_eq!(watch.phase_of(&at(100)), Some(1));
+        let other = event(
+            "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"g\":\"on\"}",
+            100,
+        );
+        assert!(!watch.concerns(&other) && watch.concerns(&at(-1)) && !watch.concerns(&at(-11)));
+    }
+
+    #[test]
+    fn thresholds_freeze_at_controls_quantiles_and_slow_units_count_once_per_rung() {
+        let mut watch = watch(&["latency/checkout"]);
+        for number in 0..BASELINE_REQUESTS {
+            let latency = f64::from(u32::try_from(number).unwrap() % 100 + 1);
+            watch.count(
+                &request(&format!("c{number}"), "off", latency, false),
+                0,
+                Arm::Control,
+            );
+        }
+        for _ in 0..3 {
+            watch.count(&request("t", "on", 97.5, false), 0, Arm::Treatment);
+        }
+        let Some((Measured::LatencyLadder { rungs }, _)) = watch.measured(0) else {
+            panic!()
+        };
+        let slow: Vec<u64> = rungs.iter().map(|rung| rung.slow[0].treatment).collect();
+        assert_eq!(slow, [1, 0, 0], "{rungs:?}");
+        assert!(
+            (rungs[0].threshold_ms / 95.0 - 1.0).abs() < 0.03,
+            "{rungs:?}"
+        );
+    }
+
+    #[test]
+    fn guards_look_at_their_own_requests_only() {
+        let mut watch = watch(&["errors/search", "errors/checkout", "conversions/checkout"]);
+        watch.count(&request("u", "on", 1.0, true), 0, Arm::Treatment);
+        assert_eq!(first(&watch, 0), [ArmCounts::default()]);
+        assert_eq!(first(&watch, 2), [ArmCounts::default()]);
+        assert_eq!(first(&watch, 1), [ONE_TREATED]);
+        let track = event(
+            "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"f\":\"on\"}",
+            0,
+        );
+        watch.count(&track, 0, Arm::Treatment);
+        assert_eq!(first(&watch, 2), [ONE_TREATED]);
     }
 }
