@@ -40,6 +40,14 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether the command can only lower or hold exposure, so that it need not wait to be written.
+    #[must_use]
+    pub const fn lowers_exposure(self) -> bool {
+        matches!(self, Self::Pause | Self::Abort | Self::EmergencyStop)
+    }
+}
+
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommandError {

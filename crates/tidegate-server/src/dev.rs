@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::live::{LiveSet, Source, assemble};
 use crate::runtime::{Running, StartError, start_without_storage};
-use crate::stops::Overlay;
 
 /// Why a developer's server does not start.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ fn serve(app: &App, source: &Source) -> Vec<String> {
         let next = assemble(
             crate::DEFAULT_PROJECT,
             &source,
-            &Overlay::default(),
+            &app.stops.overlay(),
             previous,
         );
         problems = described(&next);

@@ -70,7 +70,7 @@ impl LastGood {
         if set.stale_since_us.is_some() || saved.get(project) == Some(&version) {
             return Ok(());
         }
-        self.save(project, &set.source())?;
+        self.save(project, &set.source)?;
         saved.insert(project.to_owned(), version);
         Ok(())
     }

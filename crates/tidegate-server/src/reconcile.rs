@@ -52,7 +52,13 @@ pub async fn once(app: &App, kept: Option<&LastGood>) {
 pub(crate) async fn settle_stops(app: &App) {
     for record in app.stops.pending() {
         match settle(app, &record).await {
-            Ok(()) => app.stops.settle(record.id()),
+            Ok(Settled::Done) => app.stops.settle(record.id()),
+            // It stays on disk and over what storage says: a stop is only forgotten when storage
+            // says the same, however strange what storage says now may be.
+            Ok(Settled::NotYet(reason)) => tracing::error!(
+                %reason, stop.id = %record.id(), flag.key = %record.flag(),
+                "a stop does not fit what is stored and stays in force"
+            ),
             Err(error) => tracing::warn!(
                 %error, stop.id = %record.id(), flag.key = %record.flag(),
                 "a stop is served but not yet in storage"
@@ -165,25 +171,33 @@ fn mark_stale(app: &App) {
     }
 }
 
+/// What became of a stop that storage was asked to make ordinary.
+enum Settled {
+    /// Storage says the same as the stop, or the flag is deleted.
+    Done,
+    /// Storage knows the flag differently, or not at all.
+    NotYet(String),
+}
+
 /// Makes one stop an ordinary change, exactly once: its id is the idempotency key.
-async fn settle(app: &App, record: &StopRecord) -> Result<(), StoreError> {
+async fn settle(app: &App, record: &StopRecord) -> Result<Settled, StoreError> {
     let (project, flag) = (record.project(), record.flag());
     let stored = app
         .store()?
         .object_get(project, ObjectKind::Flag, flag)
         .await?;
-    let Some(object) = stored.filter(|object| !object.deleted) else {
-        return Ok(());
+    let Some(object) = stored else {
+        return Ok(Settled::NotYet("the flag is not in storage".to_owned()));
     };
+    if object.deleted {
+        return Ok(Settled::Done);
+    }
     let spec = match tidegate_flags::FlagSpec::from_json(flag.as_str(), &object.spec)
         .map_err(|violations| format!("{violations:?}"))
         .and_then(|spec| stopped(&spec, record).map_err(|error| error.to_string()))
     {
         Ok(spec) => spec.to_json(),
-        Err(reason) => {
-            tracing::error!(%reason, stop.id = %record.id(), "a stop does not fit its stored flag");
-            return Ok(());
-        }
+        Err(reason) => return Ok(Settled::NotYet(reason)),
     };
     let mut change = ObjectChange::new(
         (project.clone(), ObjectKind::Flag, flag.clone()),
@@ -204,7 +218,10 @@ async fn settle(app: &App, record: &StopRecord) -> Result<(), StoreError> {
         }
         .to_owned(),
     );
-    app.store()?.object_commit(change).await.map(|_| ())
+    app.store()?
+        .object_commit(change)
+        .await
+        .map(|_| Settled::Done)
 }
 
 /// Reloads the token book from storage.

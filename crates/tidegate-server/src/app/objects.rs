@@ -131,6 +131,7 @@ pub async fn write(
     spec: Value,
     reason: Option<String>,
 ) -> Result<Written, AppError> {
+    refuse_if_running(app, place).await?;
     let before = find(app, place).await?;
     let live_before = before.as_ref().filter(|object| !object.deleted);
     let expected = expected(place, belief, before.as_ref())?;
@@ -204,6 +205,7 @@ pub async fn delete(
     let Belief::Revision(revision) = belief else {
         return Err(AppError::PreconditionRequired);
     };
+    refuse_if_running(app, place).await?;
     refuse_if_needed(app, place)?;
     let mut change = ObjectChange::new(
         (place.project.clone(), place.kind, place.key.clone()),
@@ -347,7 +349,7 @@ fn warnings_of(app: &App, place: &Place, spec: &Value) -> Result<Vec<Violation>,
 }
 
 fn with_change(current: &LiveSet, place: &Place, spec: &Value) -> LiveSet {
-    let mut source = current.source();
+    let mut source = current.source.clone();
     let kind = if place.kind == ObjectKind::Flag {
         &mut source.flags
     } else {
@@ -360,6 +362,30 @@ fn with_change(current: &LiveSet, place: &Place, spec: &Value) -> LiveSet {
         &crate::stops::Overlay::default(),
         None,
     )
+}
+
+/// The policy of a started rollout stands until the rollout has ended: what guards a change is not
+/// edited while people are exposed to it.
+async fn refuse_if_running(app: &App, place: &Place) -> Result<(), AppError> {
+    if place.kind != ObjectKind::Rollout {
+        return Ok(());
+    }
+    let (project, key) = (place.project.as_str(), place.key.as_str());
+    let stream = crate::rollouts::stream_of(key);
+    let head = async { app.store()?.log_head(&place.project, &stream).await }
+        .await
+        .map_err(|error| refusal(&error, &place.what()))?;
+    let has_ended = app
+        .rollouts
+        .standing(project, key)
+        .is_some_and(|standing| matches!(standing.lifecycle.as_str(), "completed" | "rolled back"));
+    if head == 0 || has_ended {
+        return Ok(());
+    }
+    Err(AppError::Conflict(format!(
+        "{} is running; abort it first, or let it end",
+        place.what()
+    )))
 }
 
 /// A flag that others have as a prerequisite is not deleted under them.

@@ -31,12 +31,44 @@ pub(crate) fn keep_owned(
     }
     wanted.killed.clone_from(&current.killed);
     if wanted.killed.is_some() {
-        wanted.off_variant.clone_from(&current.off_variant);
+        keep_off_variant(&mut wanted, current);
     }
-    for steering in app.rollouts.steering(project, key) {
-        keep_rule(&mut wanted, current, &steering.rule, steering.is_active);
+    let steering = app.rollouts.steering(project, key);
+    let has_ended = |rule: &str| {
+        steering
+            .iter()
+            .any(|held| held.rule == rule && !held.is_active)
+    };
+    for rule in current.rules.iter().filter(|rule| is_owned(&rule.id)) {
+        keep_rule(&mut wanted, current, &rule.id, !has_ended(&rule.id));
+    }
+    // A rollout's rule that is new here exposes nobody: only its rollout raises it.
+    let foreign: Vec<String> = wanted
+        .rules
+        .iter()
+        .filter(|rule| is_owned(&rule.id) && current.rules.iter().all(|known| known.id != rule.id))
+        .map(|rule| rule.id.clone())
+        .collect();
+    for id in foreign {
+        if let Ok(shut) = wanted.with_rollout_share(&id, 0) {
+            wanted = shut;
+        }
     }
     Ok(wanted)
+}
+
+/// Whether a rule belongs to a rollout, by its id.
+fn is_owned(rule: &str) -> bool {
+    rule.starts_with(crate::rollouts::RULE_PREFIX)
+}
+
+/// What a killed flag serves stays what it serves, name and value.
+fn keep_off_variant(wanted: &mut FlagSpec, current: &FlagSpec) {
+    wanted.off_variant.clone_from(&current.off_variant);
+    let off = current.off_variant.as_ref();
+    if let Some((name, value)) = off.and_then(|name| Some((name, current.variants.get(name)?))) {
+        wanted.variants.insert(name.clone(), value.clone());
+    }
 }
 
 /// Puts a rollout's rule as it stands into `wanted`. An ended rollout's rule may be removed.

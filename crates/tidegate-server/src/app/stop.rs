@@ -9,7 +9,7 @@ use tidegate_store::{Actor, ObjectKind, StopId, StopKind, StopRecord, StopServe}
 use super::objects::Place;
 use super::{App, AppError, actor_of};
 use crate::access::Principal;
-use crate::stops::{Overlay, stopped};
+use crate::stops::stopped;
 
 /// What a stop did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +84,9 @@ pub fn stop(
         .is_some()
         .then(|| next.off_variant.clone())
         .flatten();
-    let durable = app.stops.record(record.clone());
+    let durable = app.stops.record(record);
     app.live.update(place.project.as_str(), |current| {
-        current.map(|set| set.reassembled(&Overlay::new(vec![record.clone()])))
+        current.map(|set| set.reassembled(&app.stops.overlay()))
     });
     app.changed.notify_one();
     Ok(Stopped {

@@ -73,6 +73,16 @@ impl Problem {
         )
     }
 
+    /// A request to a door without sign-in that a page from elsewhere made.
+    pub(crate) fn foreign_page() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "/docs/errors#forbidden",
+            "Not from this machine",
+            "without sign-in only programs and pages of this machine are answered".to_owned(),
+        )
+    }
+
     /// Nothing lives at the path.
     pub(crate) fn no_such_route(path: &str) -> Self {
         Self::new(

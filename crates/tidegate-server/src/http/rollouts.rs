@@ -48,14 +48,12 @@ pub(crate) async fn protect(
         "stop" => Command::EmergencyStop,
         _ => return Err(AppError::NotFound(format!("the action {action:?}"))),
     };
-    ask(
-        &app,
-        &principal,
-        (&project, &key),
-        command,
-        &wish(&app, &bytes)?,
-    )
-    .await
+    let wish = wish(&app, &bytes)?;
+    if command != Command::Pause && !wish.reason.trim().is_empty() {
+        app.rollouts
+            .shut(&app, (&project, &key), actor_of(&principal), &wish.reason);
+    }
+    ask(&app, &principal, (&project, &key), command, &wish).await
 }
 
 /// `POST /api/v1/projects/{project}/rollouts/{key}/resume`

@@ -160,6 +160,9 @@ async fn guard(
     if !is_canonical(request.uri().path()) {
         return Problem::path_not_canonical().into_response();
     }
+    if rule.app.open_door.is_some() && !comes_from_this_machine(request.headers()) {
+        return Problem::foreign_page().into_response();
+    }
     let limit = rule.row.body_limit;
     if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
         return refuse_too_large(rule.row.dialect, request.headers(), limit);
@@ -178,10 +181,13 @@ async fn guard(
         if !principal.may(permission) || !principal.belongs_to(project) {
             return refuse_forbidden(rule.row.dialect, request.headers(), permission);
         }
-        if let Err(wait) = rule
-            .app
-            .limits
-            .admit(&principal.id, rule.app.clock.monotonic())
+        // A stop is never told to come back later.
+        let is_stop = permission == Permission::Stop;
+        if !is_stop
+            && let Err(wait) = rule
+                .app
+                .limits
+                .admit(&principal.id, rule.app.clock.monotonic())
         {
             return refuse_too_often(rule.row.dialect, request.headers(), wait);
         }
@@ -242,6 +248,30 @@ pub(crate) fn credential_of(headers: &HeaderMap) -> Option<&str> {
             .then_some(credential.trim());
     }
     headers.get("x-api-key")?.to_str().ok()
+}
+
+/// Whether a request to a door without sign-in was made by a program of this machine or a page of
+/// this machine. A page from elsewhere, or a name that was made to point here, is neither.
+fn comes_from_this_machine(headers: &HeaderMap) -> bool {
+    let is_local = |authority: &str| {
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = host
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        is_loopback || host.eq_ignore_ascii_case("localhost")
+    };
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host_is_local = text(axum::http::header::HOST).is_none_or(is_local);
+    let origin_is_local = text(axum::http::header::ORIGIN).is_none_or(|origin| {
+        origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| is_local(authority))
+    });
+    host_is_local && origin_is_local
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -329,7 +359,35 @@ fn refuse_too_often(dialect: Dialect, headers: &HeaderMap, wait_seconds: u32) ->
 
 #[cfg(test)]
 mod tests {
-    use super::is_canonical;
+    use super::{comes_from_this_machine, is_canonical};
+    use axum::http::HeaderMap;
+
+    #[test]
+    fn only_pages_of_this_machine_get_through_an_open_door() {
+        let cases = [
+            (None, None, true),
+            (Some("127.0.0.1:8800"), None, true),
+            (Some("localhost"), Some("http://localhost:5173"), true),
+            (Some("[::1]:8800"), Some("http://[::1]:8800"), true),
+            (Some("evil.example"), None, false),
+            (Some("127.0.0.1:8800"), Some("https://evil.example"), false),
+            (Some("127.0.0.1:8800"), Some("null"), false),
+            (Some("127.0.0.1.evil.example"), None, false),
+        ];
+        for (host, origin, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("host", host), ("origin", origin)] {
+                if let Some(value) = value {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            assert_eq!(
+                comes_from_this_machine(&headers),
+                expected,
+                "{host:?} {origin:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_one_spelling_of_a_path_is_accepted() {

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use serde_json::{Map, Value};
 use tidegate_flags::{FlagSpec, Ruleset, Warning};
 
 use crate::stops::Overlay;
@@ -29,10 +28,8 @@ pub struct LiveSet {
     pub ruleset: Ruleset,
     /// The definitions the rules were compiled from, stop records overlaid.
     pub specs: BTreeMap<String, FlagSpec>,
-    /// Segment definitions, as stored.
-    pub segments: BTreeMap<String, Value>,
-    /// Shared rules of the whole set, as given.
-    pub evaluators: Map<String, Value>,
+    /// What the set was assembled from, unreadable definitions included, without any stop.
+    pub source: Source,
     /// Digest of the content, equal on every replica that serves the same configuration.
     pub config_tag: String,
     /// Whether any flag's value can change with time alone.
@@ -50,29 +47,12 @@ pub struct LiveSet {
 }
 
 impl LiveSet {
-    /// The same set with `overlay` on top.
+    /// The same set with `overlay`, which is every stop that storage does not know, on top.
     #[must_use]
     pub fn reassembled(&self, overlay: &Overlay) -> Self {
-        let mut next = assemble(&self.project, &self.source(), overlay, Some(self));
-        next.problems.clone_from(&self.problems);
+        let mut next = assemble(&self.project, &self.source, overlay, Some(self));
         next.stale_since_us = self.stale_since_us;
         next
-    }
-
-    /// What this set would be assembled from again; the form the last good set is kept in.
-    #[must_use]
-    pub fn source(&self) -> Source {
-        Source {
-            config_version: self.config_version,
-            epoch: self.epoch,
-            flags: self
-                .specs
-                .iter()
-                .map(|(key, spec)| (key.clone(), spec.to_json()))
-                .collect(),
-            segments: self.segments.clone(),
-            evaluators: self.evaluators.clone(),
-        }
     }
 }
 

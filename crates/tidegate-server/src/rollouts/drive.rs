@@ -10,7 +10,7 @@ use tidegate_lake::LogHealth;
 use tidegate_rollout::command::{Command, admit};
 use tidegate_rollout::executor::{ExecutorEvent, ExecutorState};
 use tidegate_rollout::{
-    Action, ArmCounts, GuardObservation, Measured, Observations, RolloutEvent, RolloutSpec,
+    Action, ArmCounts, GuardObservation, Measured, Observations, Plan, RolloutEvent, RolloutSpec,
     RolloutState, SourceStatus, plan,
 };
 use tidegate_store::{ObjectKind, ProjectKey, StopId};
@@ -76,13 +76,32 @@ impl Active {
         self.log_length += 1;
     }
 
+    /// Writes an event down and only then folds it into the state: what was refused never acts.
+    async fn note_durably(&mut self, app: &App, event: RolloutEvent) -> Result<(), AppError> {
+        let refused =
+            |error: tidegate_store::StoreError| objects::refusal(&error, "the rollout's log");
+        self.flush(app).await.map_err(refused)?;
+        let entry = Entry {
+            event: event.clone(),
+            stop: None,
+        };
+        let store = app.store().map_err(refused)?;
+        journal::append(store, &self.project, &self.name.1, self.log_length, &entry)
+            .await
+            .map_err(refused)?;
+        self.state = self.state.clone().apply(&self.spec, &event);
+        self.log_length += 1;
+        Ok(())
+    }
+
     /// Writes down what waits, in order.
     ///
     /// # Errors
     /// Storage's refusal; what was not written still waits.
     pub(super) async fn flush(&mut self, app: &App) -> Result<(), tidegate_store::StoreError> {
         let store = app.store()?;
-        journal::flush(store, &self.project, &self.name.1, &mut self.waiting).await
+        let from = self.log_length - u64::try_from(self.waiting.len()).unwrap_or(0);
+        journal::flush(store, &self.project, &self.name.1, from, &mut self.waiting).await
     }
 }
 
@@ -154,11 +173,12 @@ async fn obey(
         if ask.command == Command::Start {
             super::watch_again(app, rollout, event.at_us());
         }
-        rollout.note(event, None);
-        rollout
-            .flush(app)
-            .await
-            .map_err(|error| objects::refusal(&error, "the rollout's log"))?;
+        if ask.command.lowers_exposure() {
+            // Served first, written when storage takes it.
+            rollout.note(event, None);
+        } else {
+            rollout.note_durably(app, event).await?;
+        }
     }
     look(app, rollout).await;
     app.rollouts
@@ -195,9 +215,15 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
             Action::SetShare { .. } | Action::RollBack { .. } | Action::Complete { .. }
         )
     });
+    let shuts = plan
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::RollBack { .. }));
+    if shuts {
+        // Nothing, and no disk least of all, comes before taking a change back.
+        act(app, rollout, &plan).await;
+    }
     let is_news = rollout.state.last_verdict != Some(plan.verdict);
-    let step = rollout.state.steps + 1;
-    let share_bp = rollout.state.share_bp;
     if acts || is_news || now_us - rollout.evidence_us >= EVIDENCE_EVERY_US {
         rollout.evidence_us = now_us;
         let evidence = RolloutEvent::Evidence {
@@ -210,24 +236,36 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
         journal::keep_plan(app, rollout, &observations, &plan).await;
         rollout.note(evidence, None);
     }
-    let digest = plan.digest();
-    let actions = plan.actions.clone();
-    app.rollouts.put_standing(rollout, plan);
-    for action in actions {
-        if let Action::Page { reason } = &action {
-            tracing::warn!(%reason, rollout = %rollout.name.1, "somebody should look");
-        }
-        let event = ExecutorEvent::Planned {
-            action,
-            plan: digest,
-            step,
-            share_bp,
-        };
-        run_effects(app, rollout, event).await;
+    app.rollouts.put_standing(rollout, plan.clone());
+    if !shuts {
+        act(app, rollout, &plan).await;
     }
     app.rollouts.refresh_standing(rollout);
     if let Err(error) = rollout.flush(app).await {
         tracing::warn!(%error, rollout = %rollout.name.1, "the rollout's log waits for storage");
+    }
+}
+
+/// Hands a plan's actions to the executor. A raise of a killed flag is held: lifting the kill must
+/// not find a share that nobody saw.
+async fn act(app: &App, rollout: &mut Active, plan: &Plan) {
+    let step = rollout.state.steps + 1;
+    let share_bp = rollout.state.share_bp;
+    let is_killed = effects::is_killed(app, rollout);
+    for action in plan.actions.clone() {
+        if let Action::Page { reason } = &action {
+            tracing::warn!(%reason, rollout = %rollout.name.1, "somebody should look");
+        }
+        if is_killed && matches!(action, Action::SetShare { .. } | Action::Complete { .. }) {
+            continue;
+        }
+        let event = ExecutorEvent::Planned {
+            action,
+            plan: plan.digest(),
+            step,
+            share_bp,
+        };
+        run_effects(app, rollout, event).await;
     }
 }
 

@@ -113,7 +113,8 @@ fn write_stop_record(app: &App, rollout: &mut Active, change: &Change) -> Execut
             }
         }
         // Without its flag or rule there is nobody left to protect.
-        Err(AppError::NotFound(_) | AppError::Invalid(_)) => ExecutorEvent::Done,
+        Err(AppError::NotFound(_)) => ExecutorEvent::Done,
+        Err(_) if served_share(app, rollout) == Some(BasisPoints::ZERO) => ExecutorEvent::Done,
         Err(error) => {
             tracing::error!(%error, rollout = %rollout.name.1, "a stop could not be served");
             NOT_APPLIED
@@ -201,5 +202,16 @@ pub(super) fn served_share(app: &App, rollout: &Active) -> Option<BasisPoints> {
         .and_then(|flag| flag.allocation(&rule).ok());
     allocation.map_or(Some(BasisPoints::ZERO), |found| {
         BasisPoints::new(found.treatment_bp)
+    })
+}
+
+/// Whether the rollout's flag is killed, so that its share serves nobody now.
+pub(super) fn is_killed(app: &App, rollout: &Active) -> bool {
+    app.live.project(&rollout.name.0).is_some_and(|project| {
+        project
+            .load()
+            .specs
+            .get(&rollout.spec.flag)
+            .is_some_and(|flag| flag.killed.is_some())
     })
 }

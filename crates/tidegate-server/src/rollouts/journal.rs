@@ -13,6 +13,8 @@ use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
 use super::drive::Active;
 use crate::app::App;
 
+/// How long a look waits for storage to keep a plan; other rollouts are waiting too.
+const KEEP_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 /// How many records are read at a time.
 const PAGE: u32 = 1000;
 
@@ -62,7 +64,8 @@ fn parse(stream: &str, sequence: u64, payload: &Value) -> Result<RolloutEvent, S
     })
 }
 
-/// Appends one entry.
+/// Appends one entry at its position in the log, which makes it happen once: an append whose answer
+/// was lost is repeated without doubling it.
 ///
 /// # Errors
 /// Storage.
@@ -70,6 +73,7 @@ pub(crate) async fn append(
     store: &dyn Store,
     project: &ProjectKey,
     rollout: &str,
+    position: u64,
     entry: &Entry,
 ) -> Result<(), StoreError> {
     let payload = serde_json::to_value(&entry.event).map_err(|error| StoreError::Invalid {
@@ -80,9 +84,15 @@ pub(crate) async fn append(
         project: project.clone(),
         stream: stream(rollout),
         payload,
-        delivery: entry.stop.clone().map(|id| DeliveryId {
-            source: "stop".to_owned(),
-            id,
+        delivery: Some(match &entry.stop {
+            Some(id) => DeliveryId {
+                source: "stop".to_owned(),
+                id: id.clone(),
+            },
+            None => DeliveryId {
+                source: format!("rollout-log/{rollout}"),
+                id: position.to_string(),
+            },
         }),
         expected_head: None,
         now_us: entry.event.at_us(),
@@ -114,8 +124,13 @@ pub(super) async fn keep_plan(
         expected_head: None,
         now_us: plan.now_us,
     };
-    if let Err(error) = async { app.store()?.log_append(append).await }.await {
-        tracing::warn!(%error, rollout = %rollout.name.1, "a plan could not be kept for replay");
+    let kept = async { app.store()?.log_append(append).await };
+    match tokio::time::timeout(KEEP_WAIT, kept).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, rollout = %rollout.name.1, "a plan could not be kept");
+        }
+        Err(_) => tracing::warn!(rollout = %rollout.name.1, "storage is too slow to keep a plan"),
     }
 }
 
@@ -132,11 +147,14 @@ pub(crate) async fn flush(
     store: &dyn Store,
     project: &ProjectKey,
     rollout: &str,
+    from: u64,
     waiting: &mut VecDeque<Entry>,
 ) -> Result<(), StoreError> {
+    let mut position = from;
     while let Some(entry) = waiting.front() {
-        append(store, project, rollout, entry).await?;
+        append(store, project, rollout, position, entry).await?;
         waiting.pop_front();
+        position += 1;
     }
     Ok(())
 }

@@ -22,14 +22,17 @@ use serde::Serialize;
 use tidegate_lake::Committed;
 use tidegate_rollout::command::Command;
 use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
+use tidegate_store::{Actor, ObjectKind, StopKind, StopServe};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use drive::run;
 pub use guards::GuardSource;
 pub use replay::{Replay, replay};
+pub(crate) use start::RULE_PREFIX;
 pub use start::{start, validate};
 
-use crate::app::{App, AppError};
+use crate::app::objects::Place;
+use crate::app::{App, AppError, stop};
 use crate::events::Follower;
 use drive::Active;
 use split::Split;
@@ -147,6 +150,26 @@ impl Rollouts {
             .cloned()
     }
 
+    /// Shuts a running rollout at once, on the caller's own thread: the task that runs rollouts may
+    /// be waiting for storage, and a stop waits for nothing. What it means is written down after.
+    pub(crate) fn shut(&self, app: &App, (project, key): (&str, &str), actor: Actor, why: &str) {
+        let Some(standing) = self.standing(project, key) else {
+            return;
+        };
+        if matches!(standing.lifecycle.as_str(), "completed" | "rolled back") {
+            return;
+        }
+        let place = Place::parse(project, ObjectKind::Flag, &standing.flag);
+        let what = (
+            StopKind::Rollback,
+            StopServe::RuleAtZero(start::rule_id(key)),
+        );
+        let outcome = place.and_then(|place| stop::stop(app, actor, &place, what, why));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, rollout = %key, "a rollout could not be shut at once");
+        }
+    }
+
     /// The rollouts that steer a flag, running or ended.
     #[must_use]
     pub(crate) fn steering(&self, project: &str, flag: &str) -> Vec<Steering> {
@@ -202,6 +225,11 @@ impl Rollouts {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
+}
+
+/// The name of the stream that holds a rollout's log.
+pub(crate) fn stream_of(rollout: &str) -> String {
+    journal::stream(rollout)
 }
 
 const fn word(lifecycle: &Lifecycle) -> &'static str {

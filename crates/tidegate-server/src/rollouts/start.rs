@@ -11,9 +11,12 @@ use crate::access::Principal;
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError, Violation, actor_of};
 
+/// What the id of a rollout's rule begins with.
+pub(crate) const RULE_PREFIX: &str = "rollout-";
+
 /// The id of the rule a rollout owns in its flag.
 pub(crate) fn rule_id(rollout: &str) -> String {
-    format!("rollout-{rollout}")
+    format!("{RULE_PREFIX}{rollout}")
 }
 
 /// Refuses a policy with everything that is wrong with it.

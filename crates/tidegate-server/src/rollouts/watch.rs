@@ -460,15 +460,15 @@ mod tests {
 
     #[test]
     fn thresholds_freeze_at_controls_quantiles_and_slow_units_count_once_per_rung() {
-        let mut watch = watch(&["latency/checkout"]);
+        let latency = GuardSource::of("latency/checkout").unwrap();
+        let mut watch = Watch::new("f", ("on", "off"), vec![latency], 0);
         for number in 0..BASELINE_REQUESTS {
+            assert!(watch.measured(0).is_none());
             let latency = f64::from(u32::try_from(number).unwrap() % 100 + 1);
-            watch.count(
-                &request(&format!("c{number}"), "off", latency, false),
-                0,
-                Arm::Control,
-            );
+            watch.learn(&request(&format!("c{number}"), "off", latency, false));
+            watch.learn(&request(&format!("t{number}"), "on", 1e6, false));
         }
+        watch.begin_phase(BasisPoints::new(500).unwrap(), 0);
         for _ in 0..3 {
             watch.count(&request("t", "on", 97.5, false), 0, Arm::Treatment);
         }
