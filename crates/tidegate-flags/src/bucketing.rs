@@ -115,13 +115,10 @@ impl Boundaries {
     /// through without a branch to mispredict.
     #[inline]
     fn entry_of(&self, bucket: u32) -> usize {
-        if self.upper.len() <= 8 {
-            self.upper
-                .iter()
-                .map(|upper| usize::from(bucket >= *upper))
-                .sum()
-        } else {
-            self.upper.partition_point(|upper| *upper <= bucket)
+        match &*self.upper {
+            [first, _] => usize::from(bucket >= *first),
+            few if few.len() <= 8 => few.iter().map(|upper| usize::from(bucket >= *upper)).sum(),
+            many => many.partition_point(|upper| *upper <= bucket),
         }
     }
 

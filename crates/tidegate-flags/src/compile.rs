@@ -302,9 +302,11 @@ impl<'c> Compiler<'c> {
         let digest = digest(&flags, &self.source.metadata);
         let mut layout = [0; 8];
         layout.copy_from_slice(&digest[..8]);
+        // Backwards, so that the first of two flags with one key is found.
         let index = flags
             .iter()
             .enumerate()
+            .rev()
             .filter_map(|(index, flag)| Some((flag.facts.key.clone(), u32::try_from(index).ok()?)))
             .collect();
         Ruleset {

@@ -5,7 +5,7 @@
 
 use crate::context::Context;
 use crate::logic::interpret::{Placed, Trace};
-use crate::logic::program::StepId;
+use crate::logic::program::{Run, Step};
 use crate::resolution::{ErrorCode, Reason};
 use crate::ruleset::{CompiledFlag, FlagHandle, Plan, Ruleset};
 use serde::Serialize;
@@ -112,15 +112,15 @@ struct Listener(RefCell<Heard>);
 
 #[derive(Default)]
 struct Heard {
-    branches: Vec<(StepId, Option<usize>)>,
+    branches: Vec<(Run, Option<usize>)>,
     splits: Vec<SplitTaken>,
 }
 
 impl Trace for &Listener {
     const IS_ON: bool = true;
 
-    fn branch(&self, step: StepId, arm: Option<usize>) {
-        self.0.borrow_mut().branches.push((step, arm));
+    fn branch(&self, arms: Run, arm: Option<usize>) {
+        self.0.borrow_mut().branches.push((arms, arm));
     }
 
     fn split(&self, placed: &Placed<'_>) {
@@ -143,10 +143,10 @@ impl Trace for &Listener {
 
 /// Rules compile into one `if` at the root, arm `n` for rule `n`.
 fn deciding_rule(flag: &CompiledFlag, heard: &Heard) -> Option<DecidingRule> {
-    let Plan::Targeted(root) = flag.plan else {
+    let Plan::Targeted(Step::If { arms: root, .. }) = flag.plan else {
         return None;
     };
-    let (_, arm) = heard.branches.first().filter(|(step, _)| *step == root)?;
+    let (_, arm) = heard.branches.first().filter(|(arms, _)| *arms == root)?;
     let index = (*arm)?;
     let note = flag.rules.get(index)?;
     Some(DecidingRule {

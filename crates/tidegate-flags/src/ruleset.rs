@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::logic::interpret::{Decision, Interpreter, Silent, Trace};
 use crate::logic::listing;
 use crate::logic::lower::Reads;
-use crate::logic::program::{FlagFacts, Program, StepId};
+use crate::logic::program::{FlagFacts, Program, Step};
 use crate::resolution::{ErrorCode, FlagType, Reason, Resolution, ResolutionError};
 use crate::spec::Kill;
 use rustc_hash::FxHashMap;
@@ -26,7 +26,7 @@ pub(crate) enum Plan {
     Disabled,
     /// No targeting: this variant, or no default.
     Fixed(Option<u32>),
-    Targeted(StepId),
+    Targeted(Step),
     /// The definition could not be compiled.
     Broken(String),
 }
@@ -249,7 +249,7 @@ impl Ruleset {
     fn decide<'r>(
         &'r self,
         flag: &'r CompiledFlag,
-        step: StepId,
+        step: Step,
         context: &Context<'_>,
     ) -> Resolution<'r> {
         let interpreter = self.interpreter(flag, context, Silent);

@@ -22,7 +22,8 @@ pub struct Segment {
 }
 
 /// Segment key to segment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Segments(pub BTreeMap<String, Segment>);
 
 impl Segment {

@@ -37,4 +37,4 @@ pub use event_factor::Shares;
 pub use first_events::FirstEventProcess;
 pub use interval::Interval;
 pub use prior::RatioPrior;
-pub use values::{NumericEvidence, NumericProcess};
+pub use values::{NumericEvidence, NumericFrame, NumericProcess};

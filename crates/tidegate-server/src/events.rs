@@ -99,6 +99,13 @@ impl Events {
         Ok(log)
     }
 
+    /// Whether a project's log takes events; a log that was never opened would.
+    pub fn health_of(&self, project: &str) -> LogHealth {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.get(project)
+            .map_or(LogHealth::Writing, |log| log.health())
+    }
+
     /// Whether each open log takes events.
     pub fn health(&self) -> Vec<(String, LogHealth)> {
         let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);

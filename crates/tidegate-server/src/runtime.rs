@@ -63,11 +63,16 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another server has the folder.
+    #[error("another server is using {0}; stop it first, or use another --data-dir")]
+    InUse(PathBuf),
     /// The log of events cannot be opened.
     #[error("cannot open the log of events: {0}")]
     Events(#[from] tidegate_lake::LogError),
     /// The address cannot be bound.
-    #[error("cannot listen at {address}: {source}; is another server there?")]
+    #[error(
+        "cannot listen at {address}: is another server there? `--listen 127.0.0.1:0` picks a free port"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -224,6 +229,10 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         source,
     };
     std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let lock = std::fs::File::create(data_dir.join("server.lock")).map_err(unusable)?;
+    if lock.try_lock().is_err() {
+        return Err(StartError::InUse(data_dir.clone()));
+    }
     let kept = LastGood::open(data_dir).map_err(unusable)?;
     let stops = open_stops(&data_dir.join("stops"));
     let live = Live::default();
@@ -257,6 +266,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         clock,
         loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
+        data_dir_lock: Some(lock),
     });
     Ok((app, kept))
 }

@@ -43,9 +43,41 @@ impl Bracket {
     }
 }
 
+/// The root of a function that changes sign between `low` and `high`, by the Illinois method:
+/// secant steps that keep the bracket, with the stagnant end's value halved.
+pub(crate) fn root_between(
+    (mut low, mut high): (f64, f64),
+    tolerance: f64,
+    function: impl Fn(f64) -> f64,
+) -> f64 {
+    let (mut at_low, mut at_high) = (function(low), function(high));
+    for _ in 0..HALVINGS {
+        let next = (low * at_high - high * at_low) / (at_high - at_low);
+        let is_inside = next > low.min(high) && next < low.max(high);
+        let next = if is_inside { next } else { 0.5 * (low + high) };
+        let value = function(next);
+        if value == 0.0 || (high - low).abs() <= tolerance || (next - high).abs() <= tolerance {
+            return next;
+        }
+        if (value > 0.0) == (at_high > 0.0) {
+            at_low *= 0.5;
+        } else {
+            (low, at_low) = (high, at_high);
+        }
+        (high, at_high) = (next, value);
+    }
+    high
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bisect;
+    use super::{bisect, root_between};
+
+    #[test]
+    fn secant_steps_reach_the_root_of_a_curve() {
+        let root = root_between((0.0, 2.0), 1e-14, |x| x.exp() - 2.0);
+        assert!((root - std::f64::consts::LN_2).abs() < 1e-13);
+    }
 
     #[test]
     fn finds_the_change_from_either_side() {

@@ -202,6 +202,15 @@ pub enum Parameters {
         /// Events each arm must have before anything is said.
         burn_in_events: u64,
     },
+    /// Of one look of a group sequential plan.
+    GroupSequential {
+        /// The look, from 1.
+        look: usize,
+        /// Share of the maximal information.
+        fraction: f64,
+        /// Error spent so far.
+        alpha_spent: f64,
+    },
     /// Of an exact count e-process.
     Count {
         /// Events at which the process is most powerful.

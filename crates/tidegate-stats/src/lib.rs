@@ -31,3 +31,12 @@ pub use effect::{Contrast, Estimate};
 pub use error::{Side, StatsError};
 pub use exact_sum::ExactSum;
 pub use moments::{JointMoments, Moments};
+
+mod brownian;
+pub mod certify;
+pub mod decision;
+pub mod group_sequential;
+pub mod multiplicity;
+pub mod planner;
+pub mod quality;
+pub mod srm;

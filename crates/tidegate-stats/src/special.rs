@@ -21,6 +21,7 @@ mod student_t;
 
 pub use beta::{beta_inc, beta_inc_inv, beta_inc_pair, ln_beta, ln_beta_inc, ln_beta_prefactor};
 pub use gamma::{chi_square_sf, gamma_inc_upper, ln_gamma};
+pub(crate) use gamma::{deviance, stirling_correction};
 pub use lambert::{lambert_root, lambert_w_m1};
 pub use normal::{
     normal_cdf, normal_ln_sf, normal_pdf, normal_quantile, normal_sf, normal_upper_quantile_ln,

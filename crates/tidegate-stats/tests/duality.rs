@@ -3,12 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
 use proptest::prelude::*;
+use tidegate_stats::bayes::{self, BayesOptions};
 use tidegate_stats::count_eprocess::{self, CountOptions, Phase};
+use tidegate_stats::cuped;
 use tidegate_stats::fixed::{self, FixedOptions};
 use tidegate_stats::noninferiority::{self, Better, Margin};
+use tidegate_stats::poststratify::{self, Stratum};
 use tidegate_stats::proportions::{self, Count, ProportionOptions};
+use tidegate_stats::ratio::{self, RatioColumns};
 use tidegate_stats::sequential::{self, SequentialOptions};
-use tidegate_stats::{ArmSummary, Comparison, Contrast, Null, RelativeSet, StatsError, Tail};
+use tidegate_stats::{
+    ArmSummary, Comparison, Contrast, JointMoments, Moments, Null, RelativeSet, StatsError, Tail,
+};
 
 fn arm() -> impl Strategy<Value = ArmSummary> {
     (2..100_000_u64, -50.0..50.0_f64, 1e-3..1e3_f64)
@@ -374,6 +380,91 @@ fn no_bit_pattern_makes_a_comparison_panic_or_answer_with_nan() {
             .flatten()
             {
                 is_sound(&comparison).unwrap();
+            }
+        });
+}
+
+#[test]
+fn no_bit_pattern_breaks_an_adjusted_metric() {
+    let generator = bolero::generator::produce::<([[u64; 3]; 4], [[u64; 3]; 4], u8)>();
+    bolero::check!()
+        .with_generator(generator)
+        .for_each(|(control, treatment, choice)| {
+            // Half of the runs with ordinary magnitudes, where everything must be answered for.
+            let number = |bits: u64| {
+                if choice % 2 == 0 {
+                    f64::from_bits(bits)
+                } else {
+                    f64::from(u8::try_from(bits % 7).unwrap()) - 2.0
+                }
+            };
+            let rows = |bits: &[[u64; 3]; 4]| {
+                let mut moments = JointMoments::new(3).unwrap();
+                for row in bits {
+                    // Rows that are not finite are refused here and leave fewer units.
+                    let _ = moments.push(&row.map(number));
+                }
+                moments
+            };
+            let column = |bits: &[[u64; 3]; 4], at: usize| {
+                let values = bits
+                    .iter()
+                    .map(|row| number(row[at]))
+                    .filter(|value| value.is_finite());
+                Moments::from_values(values).unwrap()
+            };
+            let (left, right) = (rows(control), rows(treatment));
+            let strata = [0, 1].map(|at| Stratum {
+                control: column(control, at),
+                treatment: column(treatment, at),
+            });
+            let columns = RatioColumns {
+                numerator: 0,
+                denominator: 1,
+            };
+            let contrasts = [
+                cuped::means(&left, &right, 0, &[1, 2]).map(|adjusted| adjusted.contrast),
+                cuped::ratio(
+                    &left,
+                    &right,
+                    columns,
+                    &[RatioColumns {
+                        numerator: 2,
+                        denominator: 1,
+                    }],
+                )
+                .map(|adjusted| adjusted.contrast),
+                ratio::contrast(&left, &right, columns),
+                poststratify::contrast(&strata),
+            ];
+            for contrast in contrasts.into_iter().flatten() {
+                let monitored = SequentialOptions {
+                    burn_in_events: 0,
+                    ..SequentialOptions::default()
+                };
+                for comparison in [
+                    fixed::compare_contrast(&contrast, &FixedOptions::default()),
+                    sequential::compare_contrast(&contrast, &monitored),
+                ]
+                .into_iter()
+                .flatten()
+                {
+                    is_sound(&comparison).unwrap();
+                }
+                if let Ok(posterior) = bayes::compare_contrast(&contrast, &BayesOptions::default())
+                {
+                    assert!(
+                        (0.0..=1.0).contains(&posterior.chance_to_win),
+                        "{posterior:?}"
+                    );
+                    for number in [
+                        posterior.loss_if_shipped,
+                        posterior.loss_if_kept,
+                        posterior.posterior_sd,
+                    ] {
+                        assert!(number.is_finite() && number >= 0.0, "{posterior:?}");
+                    }
+                }
             }
         });
 }

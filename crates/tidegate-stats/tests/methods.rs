@@ -4,6 +4,8 @@
 
 use tidegate_stats::bayes::{self, BayesOptions, Prior};
 use tidegate_stats::betting::{self, BoundedMean, ContrastBet};
+use tidegate_stats::comparison::Parameters;
+use tidegate_stats::count_eprocess::{self, CountOptions, Phase};
 use tidegate_stats::cuped;
 use tidegate_stats::exact;
 use tidegate_stats::fixed::{self, FixedOptions, Reference};
@@ -734,6 +736,43 @@ fn the_unconditional_test_never_exceeds_its_level() {
 fn binomial(n: u64, k: u64, rate: f64) -> f64 {
     let ways: f64 = (0..k).map(|i| (n - i) as f64 / (k - i) as f64).product();
     ways * rate.powf(k as f64) * (1.0 - rate).powf((n - k) as f64)
+}
+
+#[test]
+fn the_count_process_is_a_martingale_under_its_null() {
+    // The expectation of E after n events, over all ways they can fall, is one at the null ratio and at most
+    // one on the null side of a one-sided test.
+    let expectation = |tail, null_ratio: f64, true_ratio: f64| -> f64 {
+        let share = 0.2;
+        let probability = true_ratio * share / (true_ratio * share + 1.0 - share);
+        (0..=60_u64)
+            .map(|treated| {
+                let phase = Phase {
+                    treatment_share: share,
+                    events_control: 60 - treated,
+                    events_treatment: treated,
+                };
+                let options = CountOptions {
+                    tail,
+                    null_ratio,
+                    ..CountOptions::default()
+                };
+                let comparison = count_eprocess::compare(&[phase], &options).unwrap();
+                let Parameters::Count { ln_e, .. } = comparison.method.parameters else {
+                    panic!("not a count: {comparison:?}");
+                };
+                binomial(60, treated, probability) * ln_e.exp()
+            })
+            .sum()
+    };
+    for tail in [Tail::TwoSided, Tail::Greater, Tail::Less] {
+        for null_ratio in [1.0, 1.5] {
+            close(expectation(tail, null_ratio, null_ratio), 1.0);
+        }
+    }
+    assert!(expectation(Tail::Greater, 1.2, 0.8) < 1.0);
+    assert!(expectation(Tail::Less, 0.8, 1.2) < 1.0);
+    assert!(expectation(Tail::Greater, 1.0, 2.0) > 10.0);
 }
 
 #[test]

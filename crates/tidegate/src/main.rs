@@ -9,13 +9,17 @@ mod client;
 mod config;
 mod config_check;
 mod declarative;
+mod delivery;
 mod demo;
 mod doctor;
 mod evaluate;
 mod flag;
 mod healthcheck;
 mod output;
+mod rollout;
+mod rollout_simulate;
 mod serve;
+mod stats;
 mod token;
 
 use std::process::ExitCode;
@@ -58,6 +62,9 @@ enum Command {
     /// List, read, create, change, kill and delete flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
+    /// Start, watch, hold, approve, end and explain guarded rollouts
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Make the server agree with files
     Apply(declarative::ApplyArguments),
     /// Show what `apply` would change
@@ -70,6 +77,11 @@ enum Command {
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Compare arms, check splits, plan experiments and certify the statistics
+    Stats(stats::StatsCommand),
+    /// Measure delivery: import, DORA metrics, flow, forecasts
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryCommand),
     /// Copy the control-plane state of a data folder to one file
     Backup(backup::BackupArguments),
     /// Put a backup in the place of a data folder's control-plane state; the server must be stopped
@@ -95,11 +107,14 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
+        Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Stats(command) => Ok(stats::run(&command)),
+        Command::Delivery(command) => Ok(delivery::run(&command)),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -251,6 +251,7 @@ pub(crate) fn start_logging_at(level: tracing::Level) {
         .from_env_lossy();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .finish();
     // A second call in one process keeps the first subscriber.

@@ -40,6 +40,12 @@ fn the_demo_opens_what_is_healthy_and_shuts_what_is_not() {
             .starts_with("rolled back: errors"),
         "{bad}"
     );
+    let slow = scenario("richer-receipts");
+    assert_eq!(
+        (&slow["verdict"], &slow["final_share_bp"]),
+        (&"harmed".into(), &0.into()),
+        "{slow}"
+    );
     let good = scenario("faster-search");
     assert_eq!(
         (&good["lifecycle"], &good["final_share_bp"]),

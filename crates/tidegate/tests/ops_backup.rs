@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 fn epoch(server: &Server) -> u64 {
     let status = server.get("/status").json();
-    status["projects"][0]["epoch"].as_u64().unwrap()
+    status["projects"][0]["epoch"]
+        .as_u64()
+        .expect("a status names the epoch")
 }
 
 #[test]

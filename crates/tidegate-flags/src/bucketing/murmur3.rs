@@ -32,6 +32,15 @@ fn mix(hash: u32, block: u32) -> u32 {
         .wrapping_add(0xe654_6b64)
 }
 
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is asked for"
+)]
+fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
 impl Murmur3 {
     /// The hash of `bytes` alone.
     pub(crate) fn of(bytes: &[u8]) -> u32 {
@@ -51,18 +60,14 @@ impl Murmur3 {
         let written = u32::try_from(bytes.len() & 0xffff_ffff).unwrap_or(u32::MAX);
         self.length = self.length.wrapping_add(written);
         let (blocks, rest) = bytes.as_chunks::<4>();
-        if self.pending_bytes == 0 {
-            for block in blocks {
-                self.hash = mix(self.hash, u32::from_le_bytes(*block));
-            }
-        } else {
-            let shift = 8 * self.pending_bytes;
-            for block in blocks {
-                let block = u32::from_le_bytes(*block);
-                self.hash = mix(self.hash, self.pending | (block << shift));
-                self.pending = block >> (32 - shift);
-            }
+        let shift = 8 * self.pending_bytes;
+        let mut pending = u64::from(self.pending);
+        for block in blocks {
+            pending |= u64::from(u32::from_le_bytes(*block)) << shift;
+            self.hash = mix(self.hash, low_half(pending));
+            pending >>= 32;
         }
+        self.pending = low_half(pending);
         self.write_rest(rest);
     }
 

@@ -8,7 +8,7 @@
 
 use super::coerce;
 use super::operators;
-use super::program::{FlagFacts, Node, NodeId, Program, Run, SlotId, Step, StepId};
+use super::program::{FlagFacts, Node, NodeId, Program, Run, SlotId, Step};
 use super::value::{Atom, Val};
 use crate::bucketing::Bucketing;
 use crate::semantic_version::{SemanticVersion, VersionTest};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 pub(crate) trait Trace {
     /// Whether anybody listens; if not, nothing is prepared for telling.
     const IS_ON: bool;
-    /// An `if` step took this arm, or none.
-    fn branch(&self, step: StepId, arm: Option<usize>);
+    /// The `if` step of these arms took this one, or none.
+    fn branch(&self, arms: Run, arm: Option<usize>);
     /// A `fractional` hashed these bytes.
     fn split(&self, placed: &Placed<'_>);
 }
@@ -52,7 +52,7 @@ pub(crate) struct Silent;
 impl Trace for Silent {
     const IS_ON: bool = false;
     #[inline]
-    fn branch(&self, _: StepId, _: Option<usize>) {}
+    fn branch(&self, _: Run, _: Option<usize>) {}
     #[inline]
     fn split(&self, _: &Placed<'_>) {}
 }
@@ -88,8 +88,8 @@ pub(crate) enum Scope<'a, 'e> {
 
 /// Where a split over constants leads.
 pub(crate) enum Entry {
-    /// The step of the entry that the unit falls into.
-    Outcome(StepId),
+    /// What the entry decides that the unit falls into.
+    Outcome(Step),
     /// No unit, or no entry.
     Nothing,
     /// What to hash turned out to be an array and so an entry: compute this node.
@@ -115,34 +115,36 @@ pub(crate) struct Interpreter<'e, T> {
 
 impl<'e, T: Trace> Interpreter<'e, T> {
     /// Decides, starting at `step`.
-    #[inline]
-    pub(crate) fn decide(&self, mut step: StepId) -> Decision {
+    #[inline(always)]
+    pub(crate) fn decide(&self, mut step: Step) -> Decision {
         let decision = loop {
-            match self.program.steps.get(step.index()) {
-                Some(Step::Serve(variant)) => break Decision::Serve(*variant),
-                None | Some(Step::Default) => break Decision::Default,
-                Some(Step::If { arms, otherwise }) => {
-                    let taken = self.first_arm(*arms);
-                    self.trace.branch(step, taken.map(|(arm, _)| arm));
-                    step = taken.map_or(*otherwise, |(_, next)| next);
+            match step {
+                Step::Serve(variant) => break Decision::Serve(variant),
+                Step::Default => break Decision::Default,
+                Step::If { arms, otherwise } => {
+                    let taken = self.first_arm(arms);
+                    self.trace.branch(arms, taken.map(|(arm, _)| arm));
+                    step = taken.map_or_else(|| self.program.step(otherwise), |(_, next)| next);
                 }
-                Some(Step::Split { split, otherwise }) => match self.entry_of(*split) {
+                Step::Split { split, otherwise } => match self.entry_of(split) {
+                    // Nearly always: answered here, an unpredictable jump is spared.
+                    Entry::Outcome(Step::Serve(variant)) => break Decision::Serve(variant),
                     Entry::Outcome(next) => step = next,
                     Entry::Nothing => match otherwise {
-                        Some(next) => step = *next,
+                        Some(next) => step = self.program.step(next),
                         None => break Decision::Default,
                     },
                     Entry::Listed(general) => {
                         let value = self.eval(general, Scope::Context);
                         match otherwise {
-                            Some(next) if !value.is_truthy() => step = *next,
+                            Some(next) if !value.is_truthy() => step = self.program.step(next),
                             _ => break self.name_variant(general, &value),
                         }
                     }
                 },
-                Some(Step::Unknown(name)) => break Decision::UnknownName(*name),
-                Some(Step::Computed(node)) => {
-                    break self.name_variant(*node, &self.eval(*node, Scope::Context));
+                Step::Unknown(name) => break Decision::UnknownName(name),
+                Step::Computed(node) => {
+                    break self.name_variant(node, &self.eval(node, Scope::Context));
                 }
             }
         };
@@ -154,9 +156,9 @@ impl<'e, T: Trace> Interpreter<'e, T> {
     }
 
     #[inline]
-    fn first_arm(&self, arms: Run) -> Option<(usize, StepId)> {
+    fn first_arm(&self, arms: Run) -> Option<(usize, Step)> {
         let arms = self.program.arms.get(arms.range()).unwrap_or_default();
-        let taken = |(arm, (condition, next)): (usize, &(NodeId, StepId))| {
+        let taken = |(arm, (condition, next)): (usize, &(NodeId, Step))| {
             self.condition(*condition).then_some((arm, *next))
         };
         arms.iter().enumerate().find_map(taken)

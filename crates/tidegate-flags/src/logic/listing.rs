@@ -1,20 +1,20 @@
 //! A program in words, one line per step: what an operator sees when they ask how a flag
 //! was compiled.
 
-use super::program::{HashInput, Program, Step, StepId};
+use super::program::{HashInput, Program, Step};
 use std::fmt::Write as _;
 
 /// Lists the steps below `root`, indented by depth; variants by name.
-pub(crate) fn list(program: &Program, root: StepId, variants: &[&str]) -> String {
+pub(crate) fn list(program: &Program, root: Step, variants: &[&str]) -> String {
     let mut text = String::new();
     write_step(program, root, variants, 0, &mut text);
     text
 }
 
-fn write_step(program: &Program, step: StepId, variants: &[&str], depth: usize, out: &mut String) {
+fn write_step(program: &Program, step: Step, variants: &[&str], depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
-    let name = |index: &u32| {
-        usize::try_from(*index)
+    let name = |index: u32| {
+        usize::try_from(index)
             .ok()
             .and_then(|index| variants.get(index))
             .copied()
@@ -24,26 +24,26 @@ fn write_step(program: &Program, step: StepId, variants: &[&str], depth: usize, 
     let mut line = |text: std::fmt::Arguments<'_>| {
         let _ = writeln!(out, "{indent}{text}");
     };
-    match program.steps.get(step.index()) {
-        None | Some(Step::Default) => line(format_args!("default")),
-        Some(Step::Serve(variant)) => line(format_args!("serve {}", name(variant))),
-        Some(Step::Unknown(atom)) => line(format_args!("unknown {:?}", program.text(*atom))),
-        Some(Step::Computed(node)) => {
+    match step {
+        Step::Default => line(format_args!("default")),
+        Step::Serve(variant) => line(format_args!("serve {}", name(variant))),
+        Step::Unknown(atom) => line(format_args!("unknown {:?}", program.text(atom))),
+        Step::Computed(node) => {
             line(format_args!(
                 "compute {:?}",
                 program.nodes.get(node.index())
             ));
         }
-        Some(Step::If { arms, otherwise }) => {
+        Step::If { arms, otherwise } => {
             for (condition, next) in program.arms.get(arms.range()).unwrap_or_default() {
                 let condition = program.nodes.get(condition.index());
                 let _ = writeln!(out, "{indent}if {condition:?}");
                 write_step(program, *next, variants, depth + 1, out);
             }
             let _ = writeln!(out, "{indent}else");
-            write_step(program, *otherwise, variants, depth + 1, out);
+            write_step(program, program.step(otherwise), variants, depth + 1, out);
         }
-        Some(Step::Split { split, otherwise }) => {
+        Step::Split { split, otherwise } => {
             let Some(table) = program.splits.get(split.index()) else {
                 return;
             };
@@ -70,7 +70,7 @@ fn write_step(program: &Program, step: StepId, variants: &[&str], depth: usize, 
             }
             if let Some(otherwise) = otherwise {
                 let _ = writeln!(out, "{indent}without a unit");
-                write_step(program, *otherwise, variants, depth + 1, out);
+                write_step(program, program.step(otherwise), variants, depth + 1, out);
             }
         }
     }

@@ -53,7 +53,8 @@ impl Run {
     }
 }
 
-/// A decision.
+/// A decision. Small enough to stand inline wherever one follows another, so that walking
+/// a program loads less; only alternatives are referred to by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// This variant of the flag, by position.
@@ -94,7 +95,7 @@ pub(crate) struct SplitTable {
     pub(crate) input: HashInput,
     pub(crate) boundaries: Boundaries,
     /// What each entry decides.
-    pub(crate) outcomes: Box<[StepId]>,
+    pub(crate) outcomes: Box<[Step]>,
     /// The same `fractional` computed in full, for an input that turns out to be an array
     /// and so is an entry.
     pub(crate) general: Option<NodeId>,
@@ -256,7 +257,7 @@ pub(crate) struct Program {
     /// Operands of nodes, by [`Run`].
     pub(crate) operands: Vec<NodeId>,
     /// Condition and step of `if`, by [`Run`].
-    pub(crate) arms: Vec<(NodeId, StepId)>,
+    pub(crate) arms: Vec<(NodeId, Step)>,
     /// Sorted string sets, by [`Run`].
     pub(crate) sets: Vec<Atom>,
     pub(crate) splits: Vec<SplitTable>,
@@ -280,6 +281,11 @@ impl Program {
             .ok()
             .and_then(|index| self.strings.get(index))
             .map_or("", |s| s)
+    }
+
+    /// The step that an alternative refers to.
+    pub(crate) fn step(&self, id: StepId) -> Step {
+        self.steps.get(id.index()).copied().unwrap_or(Step::Default)
     }
 
     /// The operands of a node.

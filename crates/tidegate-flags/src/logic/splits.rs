@@ -13,7 +13,7 @@ use crate::bucketing::{Boundaries, Bucketing, MAX_WEIGHT, cbor};
 
 impl<'e, T: Trace> Interpreter<'e, T> {
     /// Where the unit falls.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry_of(&self, split: SplitId) -> Entry {
         let Some(table) = self.program.splits.get(split.index()) else {
             return Entry::Nothing;
@@ -51,7 +51,7 @@ impl<'e, T: Trace> Interpreter<'e, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn implicit_hash(&self, mut hash: Murmur3) -> Option<u32> {
         let targeting_key = self.targeting_key()?;
         if self.flag.dialect == Bucketing::V3 {

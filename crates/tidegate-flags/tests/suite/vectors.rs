@@ -90,7 +90,6 @@ fn rules_compile_to_the_plain_targeting_of_the_vectors() {
             document["flags"][key] = other.clone();
         }
         let segments = serde_json::from_value(file["segments"].clone()).unwrap();
-        let segments = tidegate_flags::Segments(segments);
         let options = tidegate_flags::CompileOptions::default();
         let (rules, _) = crate::support::compiled_with(&document, &segments, &options);
         let plain = rules.to_flagd_json();

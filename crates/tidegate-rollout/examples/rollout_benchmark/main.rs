@@ -74,7 +74,7 @@ fn healthy(histories: u64) {
             if row.rate_upper_99 <= spec.alpha {
                 "yes"
             } else {
-                "NO"
+                "not shown"
             },
         )
     });

@@ -16,6 +16,18 @@ use serde::{Deserialize, Serialize};
 use super::event_factor::Shares;
 use super::log_domain::LnSum;
 
+/// What is frozen about a metric before the rollout; any choice is valid, a good one is quick.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumericFrame {
+    /// Stable mean, in the metric's unit of measure: without it every unit would be a bet on its arm.
+    pub centre: f64,
+    /// Stable standard deviation, in the metric's unit of measure.
+    pub scale: f64,
+    /// Absolute value at which units are clipped, in the metric's unit of measure.
+    pub cap: f64,
+}
+
 /// Tilts, in units of the inverse frozen scale: small and large shifts of the mean.
 const TILTS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 2.0];
 
@@ -23,10 +35,8 @@ const TILTS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 2.0];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NumericEvidence {
-    /// Frozen scale of the metric (its stable standard deviation), in the metric's unit of measure.
-    pub scale: f64,
-    /// Value at which units are clipped, in the metric's unit of measure.
-    pub cap: f64,
+    /// What was frozen before the rollout.
+    pub frame: NumericFrame,
     /// One log product per tilt.
     pub ln_products: Vec<f64>,
 }
@@ -37,10 +47,11 @@ impl NumericEvidence {
     pub fn is_well_formed(&self) -> bool {
         self.ln_products.len() == TILTS.len()
             && self.ln_products.iter().all(|x| x.is_finite())
-            && self.scale > 0.0
-            && self.cap > 0.0
-            && self.scale.is_finite()
-            && self.cap.is_finite()
+            && self.frame.centre.is_finite()
+            && self.frame.scale > 0.0
+            && self.frame.cap > 0.0
+            && self.frame.scale.is_finite()
+            && self.frame.cap.is_finite()
     }
 
     /// `ln e`, tilts averaged.
@@ -65,13 +76,12 @@ pub struct NumericProcess {
 }
 
 impl NumericProcess {
-    /// A process that has seen nothing. `scale` and `cap` are frozen before the rollout;
-    /// `harmless_ratio` is the guard's; harm by increase when `increase_harms`.
+    /// A process that has seen nothing. `harmless_ratio` is the guard's; harm by increase when
+    /// `increase_harms`.
     #[must_use]
-    pub fn new(scale: f64, cap: f64, harmless_ratio: f64, increase_harms: bool) -> Self {
+    pub fn new(frame: NumericFrame, harmless_ratio: f64, increase_harms: bool) -> Self {
         let evidence = NumericEvidence {
-            scale,
-            cap,
+            frame,
             ln_products: vec![0.0; TILTS.len()],
         };
         Self {
@@ -86,12 +96,13 @@ impl NumericProcess {
         if !value.is_finite() || !shares.is_informative() {
             return false;
         }
+        let NumericFrame { centre, scale, cap } = self.evidence.frame;
         let fair = if is_treatment {
             value / self.harmless_ratio
         } else {
             value
         };
-        let y = self.sign * fair.clamp(-self.evidence.cap, self.evidence.cap) / self.evidence.scale;
+        let y = self.sign * (fair.clamp(-cap, cap) - centre) / scale;
         let q = shares.treatment_probability(1.0);
         for (product, tilt) in self.evidence.ln_products.iter_mut().zip(TILTS) {
             let lean = tilt * y;
@@ -122,6 +133,14 @@ mod tests {
     use super::*;
     use crate::basis_points::BasisPoints;
 
+    fn frame(centre: f64, scale: f64) -> NumericFrame {
+        NumericFrame {
+            centre,
+            scale,
+            cap: 50.0,
+        }
+    }
+
     fn shares() -> Shares {
         let treatment_bp = BasisPoints::new(2_000).unwrap();
         Shares {
@@ -134,7 +153,7 @@ mod tests {
     fn the_mean_over_arms_is_one_for_every_value_and_tilt() {
         for value in [-1e9, -3.0, 0.0, 0.4, 7.0, 1e9] {
             let after = |is_treatment| {
-                let mut process = NumericProcess::new(2.0, 50.0, 1.0, true);
+                let mut process = NumericProcess::new(frame(0.0, 2.0), 1.0, true);
                 assert!(process.push(shares(), is_treatment, value));
                 process.evidence().ln_products.clone()
             };
@@ -147,7 +166,7 @@ mod tests {
     #[test]
     fn harm_shows_in_its_own_direction_and_nonsense_is_refused() {
         let run = |increase_harms, treated: f64| {
-            let mut process = NumericProcess::new(1.0, 10.0, 1.0, increase_harms);
+            let mut process = NumericProcess::new(frame(2.0, 1.0), 1.0, increase_harms);
             for i in 0..2_000 {
                 let is_treatment = i % 5 == 0;
                 let noise = f64::from(i % 7) / 3.5 - 1.0;

@@ -5,6 +5,8 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod guards;
 mod histories;
+mod policies;
 mod scenarios;
 mod world;

@@ -8,6 +8,7 @@
 mod difference;
 mod error;
 pub mod objects;
+mod owned;
 pub mod stop;
 pub mod tokens;
 
@@ -66,6 +67,8 @@ pub struct Parts {
     pub loading: tokio::sync::Mutex<()>,
     /// Wakes the reconciler; carries no data, so waking twice is waking once.
     pub changed: Notify,
+    /// Held while this server uses its data folder.
+    pub data_dir_lock: Option<std::fs::File>,
 }
 
 impl App {

@@ -48,6 +48,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = people(routes);
     routes = evaluation(routes);
     routes = definitions(routes);
+    routes = rollout_routes(routes);
     routes = administration(routes);
     routes = crate::grpc::routes(routes);
     routes = sse::routes(routes);
@@ -162,9 +163,8 @@ fn definitions(routes: Routes) -> Routes {
     const ONE: &str = "/api/v1/projects/{project}/{collection}/{key}";
     const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
     const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
+    const REVIVE: &str = "/api/v1/projects/{project}/flags/{key}/revive";
     const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
-    const START: &str = "/api/v1/projects/{project}/rollouts/{key}/start";
-    const REPORT: &str = "/api/v1/projects/{project}/rollouts/{key}/report";
     let read = |path, summary| {
         row(
             Verb::Get,
@@ -202,14 +202,58 @@ fn definitions(routes: Routes) -> Routes {
             act(KILL, P::Stop, "Serve the off variant to everybody at once"),
             objects::kill,
         )
+        .add(act(REVIVE, P::Raise, "Lift a kill"), objects::revive)
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,
         )
+}
+
+fn rollout_routes(routes: Routes) -> Routes {
+    const START: &str = "/api/v1/projects/{project}/rollouts/{key}/start";
+    const RESUME: &str = "/api/v1/projects/{project}/rollouts/{key}/resume";
+    const RETRY: &str = "/api/v1/projects/{project}/rollouts/{key}/retry";
+    const APPROVE: &str = "/api/v1/projects/{project}/rollouts/{key}/approve";
+    const PROTECT: &str = "/api/v1/projects/{project}/rollouts/{key}/{action}";
+    const REPORT: &str = "/api/v1/projects/{project}/rollouts/{key}/report";
+    const REPLAY: &str = "/api/v1/projects/{project}/rollouts/{key}/replay";
+    let act = |path, permission, summary| {
+        row(Verb::Post, path, Access::Needs(permission), SMALL, summary)
+    };
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    routes
         .add(act(START, P::Raise, "Start a rollout"), rollouts::start)
+        .add(
+            act(RESUME, P::Raise, "Let a paused rollout go on"),
+            rollouts::resume,
+        )
+        .add(
+            act(RETRY, P::Raise, "Begin an ended rollout anew"),
+            rollouts::retry,
+        )
+        .add(
+            act(APPROVE, P::Approve, "Approve a stage of a rollout"),
+            rollouts::approve,
+        )
+        .add(
+            act(PROTECT, P::Stop, "Pause, abort or stop a rollout"),
+            rollouts::protect,
+        )
         .add(
             read(REPORT, "Say how a rollout stands, and why"),
             rollouts::report,
+        )
+        .add(
+            read(REPLAY, "Make every kept plan again and compare"),
+            rollouts::replay,
         )
 }
 

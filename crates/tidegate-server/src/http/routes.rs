@@ -6,7 +6,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{DefaultBodyLimit, RawPathParams, Request, State};
 use axum::handler::Handler;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -113,13 +113,14 @@ impl Routes {
         H: Handler<T, App>,
         T: 'static,
     {
-        let guarded = on(row.verb.filter(), handler).layer(from_fn_with_state(
-            Rule {
-                app: self.app.clone(),
-                row,
-            },
-            guard,
-        ));
+        let rule = Rule {
+            app: self.app.clone(),
+            row,
+        };
+        // The row's limit is the only one: the framework's own, of 2 MB, would undercut it.
+        let guarded = on(row.verb.filter(), handler)
+            .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(rule, guard));
         self.router = self.router.route(row.path, guarded);
         self.rows.push(row);
         self
@@ -201,8 +202,17 @@ async fn guard(
         }
         request.extensions_mut().insert(principal);
     }
+    let is_undeclared = limit > 0 && declared_length(request.headers()).is_none();
+    let headers = is_undeclared.then(|| request.headers().clone());
     let request = request.map(|body| Body::new(Limited::new(body, limit)));
-    next.run(request).await
+    let response = next.run(request).await;
+    match headers {
+        // A body that only proved too large while it was read is refused in the same words.
+        Some(headers) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            refuse_too_large(rule.row.dialect, &headers, limit)
+        }
+        _ => response,
+    }
 }
 
 /// The caller, if its credential, its ticket or the door it came by lets it in. Reads memory only.

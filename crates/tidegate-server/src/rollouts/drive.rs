@@ -6,17 +6,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use tidegate_lake::LogHealth;
 use tidegate_rollout::command::{Command, admit};
 use tidegate_rollout::executor::{ExecutorEvent, ExecutorState};
 use tidegate_rollout::{
-    Action, GuardObservation, Observations, RolloutEvent, RolloutSpec, RolloutState, SourceStatus,
-    plan,
+    Action, ArmCounts, GuardObservation, Measured, Observations, RolloutEvent, RolloutSpec,
+    RolloutState, SourceStatus, plan,
 };
 use tidegate_store::{ObjectKind, ProjectKey, StopId};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{self, Entry};
 use super::start::read;
+use super::watch::{BASELINE_REQUESTS, Watch};
 use super::{Ask, Name, Standing, effects, resume};
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError};
@@ -150,7 +152,7 @@ async fn obey(
         let event = admit(&rollout.spec, &rollout.state, ask.command, by, now_us)
             .map_err(|error| AppError::Conflict(error.to_string()))?;
         if ask.command == Command::Start {
-            super::watch_again(app, rollout);
+            super::watch_again(app, rollout, event.at_us());
         }
         rollout.note(event, None);
         rollout
@@ -270,39 +272,49 @@ async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
 }
 
 fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
+    let health = app.events.health_of(&rollout.name.0);
     let seen = app.rollouts.watches.with(&rollout.name, |watched| {
         let watch = &watched.watch;
-        let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| {
-            let (measured, as_of_us) = watch.measured(index)?;
-            Some(GuardObservation {
-                metric: guard.metric.clone(),
-                source: match watch.is_incomplete() {
-                    true => SourceStatus::Untrustworthy {
-                        reason: "more units than can be remembered were seen".to_owned(),
-                    },
-                    false => SourceStatus::Ok,
-                },
-                as_of_us,
-                proven: true,
-                dropped_samples: 0,
-                measured,
-            })
+        let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
+            metric: guard.metric.clone(),
+            source: source(watch, index, &health),
+            // The log is complete up to now; whether anybody came is the units' business.
+            as_of_us: now_us,
+            proven: true,
+            dropped_samples: 0,
+            measured: watch
+                .measured(index)
+                .unwrap_or_else(|| Measured::FirstEvents {
+                    phases: vec![ArmCounts::default(); watch.phases().len()],
+                }),
         };
         Observations {
             watermark: watch.watermark(),
             as_of_us: now_us,
             last_unit_us: watch.last_unit_us(),
             phases: watch.phases().to_vec(),
-            guards: rollout
-                .spec
-                .guards
-                .iter()
-                .enumerate()
-                .filter_map(guard)
-                .collect(),
+            guards: rollout.spec.guards.iter().enumerate().map(guard).collect(),
             multiply_exposed_units: 0,
             counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
         }
     });
     seen.unwrap_or_default()
+}
+
+/// Whether the log of events can be asked, and says what can be believed.
+fn source(watch: &Watch, index: usize, health: &LogHealth) -> SourceStatus {
+    if let LogHealth::ReadOnly { cause } = health {
+        let (query, response) = ("the log of events".to_owned(), cause.clone());
+        return SourceStatus::Failed { query, response };
+    }
+    if watch.is_incomplete() {
+        let reason = "more units than can be remembered were seen".to_owned();
+        return SourceStatus::Untrustworthy { reason };
+    }
+    if watch.measured(index).is_none() {
+        let query = "what latency is usual without the change".to_owned();
+        let response = format!("not known yet: {BASELINE_REQUESTS} requests of control are needed");
+        return SourceStatus::Failed { query, response };
+    }
+    SourceStatus::Ok
 }

@@ -105,7 +105,7 @@ fn stop_record(app: &App, rollout: &mut Active) -> Option<Change> {
 
 /// Counts again from the log of events what the rollout had counted, then follows it live.
 async fn recount(app: &App, rollout: &Active) -> Result<(), String> {
-    watch_again(app, rollout);
+    watch_again(app, rollout, rollout.state.started_us.unwrap_or_default());
     for (share, at_us) in phases(app, &rollout.project, &rollout.name.1).await? {
         watch_phase(app, rollout, share, at_us);
     }

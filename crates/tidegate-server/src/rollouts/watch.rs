@@ -12,9 +12,10 @@
 //! Under the hypothesis of no effect the arm of a counted unit is then a coin with the split's own
 //! probability in force at that moment, however its failures cluster.
 //!
-//! Latency thresholds are quantiles of control's own requests, frozen once enough of them were
-//! seen; slow requests count from then on. The fold is a function of the log: a replay freezes the
-//! same thresholds and counts the same units.
+//! Latency thresholds are quantiles of control's own requests between the start and the first
+//! stage, frozen once enough of them were seen; until then the guard has no data and nobody is
+//! exposed. The fold is a function of the log: a replay freezes the same thresholds and counts the
+//! same units.
 //!
 //! Memory is bounded: beyond [`MAX_UNITS`] units nothing more is counted and the counts say that
 //! they are incomplete, which makes the verdict invalid and never harmed.
@@ -64,6 +65,7 @@ pub struct Watch {
     control: String,
     guards: Vec<GuardCounts>,
     units: HashMap<u64, Unit, FxBuildHasher>,
+    since_us: i64,
     phases: Vec<Phase>,
     misfits: u64,
     is_incomplete: bool,
@@ -81,14 +83,18 @@ struct GuardCounts {
     first: Vec<ArmCounts>,
     baseline: LatencyHistogram,
     rungs: Vec<Rung>,
-    as_of_us: Option<i64>,
 }
 
 impl Watch {
-    /// A watch over `flag` for these guards, in the order of the policy. A guard whose marks do
-    /// not fit any more is left out and then has no data.
+    /// A watch over `flag` for these guards, in the order of the policy, from `since_us` on. A guard
+    /// whose marks do not fit any more is left out and then has no data.
     #[must_use]
-    pub fn new(flag: &str, (treatment, control): (&str, &str), sources: Vec<GuardSource>) -> Self {
+    pub fn new(
+        flag: &str,
+        (treatment, control): (&str, &str),
+        sources: Vec<GuardSource>,
+        since_us: i64,
+    ) -> Self {
         let mut next_mark = 1;
         let mut guards = Vec::new();
         for source in sources {
@@ -107,6 +113,7 @@ impl Watch {
             control: control.to_owned(),
             guards,
             units: HashMap::default(),
+            since_us,
             phases: Vec::new(),
             misfits: 0,
             is_incomplete: false,
@@ -133,19 +140,35 @@ impl Watch {
         }
     }
 
-    /// The phase an event belongs to, by when it was received; `None` before the first, and for
-    /// events that are not about this rollout.
+    /// Whether an event is about this rollout at all.
+    #[must_use]
+    pub fn concerns(&self, event: &Event) -> bool {
+        !event.is_quarantined
+            && event.kind != EventKind::Evaluation
+            && event.received_us >= self.since_us
+            && event.variant(&self.flag).is_some()
+    }
+
+    /// The phase an event belongs to, by when it was received; `None` before the first.
     #[must_use]
     pub fn phase_of(&self, event: &Event) -> Option<usize> {
-        let concerns = !event.is_quarantined
-            && event.kind != EventKind::Evaluation
-            && event.variant(&self.flag).is_some();
-        if !concerns {
-            return None;
-        }
         self.phases
             .partition_point(|phase| phase.started_us <= event.received_us)
             .checked_sub(1)
+    }
+
+    /// Learns what is usual from an event of control before the first phase.
+    pub fn learn(&mut self, event: &Event) {
+        if event.variant(&self.flag) != Some(&self.control) {
+            return;
+        }
+        for guard in self
+            .guards
+            .iter_mut()
+            .filter(|guard| guard.source.looks_at(event))
+        {
+            guard.learn(event);
+        }
     }
 
     /// Counts one event of `phase`; `assigned` is the arm the split of that phase gives its unit.
@@ -201,21 +224,20 @@ impl Watch {
         &self.phases
     }
 
-    /// What the guard at `index` measured, and when it last saw an event; `None` before the first
-    /// event, and for a latency guard before its thresholds are frozen.
+    /// What the guard at `index` measured; `None` for a latency guard that does not know yet what
+    /// is usual.
     #[must_use]
-    pub fn measured(&self, index: usize) -> Option<(Measured, i64)> {
+    pub fn measured(&self, index: usize) -> Option<Measured> {
         let guard = self.guards.get(index)?;
-        let measured = match guard.source {
-            GuardSource::Latency(_) if guard.rungs.is_empty() => return None,
-            GuardSource::Latency(_) => Measured::LatencyLadder {
+        match guard.source {
+            GuardSource::Latency(_) if guard.rungs.is_empty() => None,
+            GuardSource::Latency(_) => Some(Measured::LatencyLadder {
                 rungs: guard.rungs.clone(),
-            },
-            _ => Measured::FirstEvents {
+            }),
+            _ => Some(Measured::FirstEvents {
                 phases: guard.first.clone(),
-            },
-        };
-        Some((measured, guard.as_of_us?))
+            }),
+        }
     }
 
     /// Units whose events disagreed with their assignment.
@@ -251,12 +273,10 @@ impl GuardCounts {
             first: Vec::new(),
             baseline: LatencyHistogram::default(),
             rungs: Vec::new(),
-            as_of_us: None,
         }
     }
 
     fn count(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) {
-        self.as_of_us = self.as_of_us.max(Some(event.received_us));
         let counts = match self.source {
             GuardSource::Latency(_) => return self.count_latency(event, phase, assigned, marks),
             GuardSource::Errors(_) => event.is_failed_request(),
@@ -271,13 +291,6 @@ impl GuardCounts {
         let Some(latency_ms) = event.value else {
             return;
         };
-        if self.rungs.is_empty() {
-            if assigned == Arm::Control {
-                self.baseline.record(latency_ms);
-                self.freeze_if_enough();
-            }
-            return;
-        }
         for (bit, rung) in (self.first_mark..).zip(&mut self.rungs) {
             if latency_ms > rung.threshold_ms && mark(marks, 1 << bit) {
                 add(&mut rung.slow[phase], assigned);
@@ -285,10 +298,17 @@ impl GuardCounts {
         }
     }
 
-    fn freeze_if_enough(&mut self) {
-        if self.baseline.count() < BASELINE_REQUESTS {
-            return;
+    fn learn(&mut self, event: &Event) {
+        let is_latency = matches!(self.source, GuardSource::Latency(_));
+        if let (true, true, Some(latency_ms)) = (is_latency, self.rungs.is_empty(), event.value) {
+            self.baseline.record(latency_ms);
+            if self.baseline.count() >= BASELINE_REQUESTS {
+                self.freeze();
+            }
         }
+    }
+
+    fn freeze(&mut self) {
         let phases = self.first.len();
         let rung = |quantile: f64| {
             Some(Rung {
@@ -326,7 +346,7 @@ mod tests {
             .iter()
             .map(|metric| GuardSource::of(metric).unwrap())
             .collect();
-        let mut watch = Watch::new("f", ("on", "off"), sources);
+        let mut watch = Watch::new("f", ("on", "off"), sources, -10);
         watch.begin_phase(BasisPoints::new(500).unwrap(), 0);
         watch
     }
@@ -353,7 +373,7 @@ mod tests {
 
     fn first(watch: &Watch, guard: usize) -> Vec<ArmCounts> {
         match watch.measured(guard) {
-            Some((Measured::FirstEvents { phases }, _)) => phases,
+            Some(Measured::FirstEvents { phases }) => phases,
             other => panic!("{other:?}"),
         }
     }
@@ -384,7 +404,7 @@ mod tests {
         watch.count(&request("forced", "on", 1.0, true), 0, Arm::Control);
         watch.count(&request("forced", "on", 1.0, true), 0, Arm::Control);
         watch.count(&request("stale", "off", 1.0, true), 0, Arm::Treatment);
-        assert!(watch.measured(0).is_none());
+        assert_eq!(first(&watch, 0), [ArmCounts::default()]);
         assert_eq!(watch.misfits(), 2);
         assert_eq!(
             watch.phases()[0].units,
@@ -435,7 +455,7 @@ mod tests {
             "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"g\":\"on\"}",
             100,
         );
-        assert_eq!(watch.phase_of(&other), None);
+        assert!(!watch.concerns(&other) && watch.concerns(&at(-1)) && !watch.concerns(&at(-11)));
     }
 
     #[test]
@@ -452,7 +472,7 @@ mod tests {
         for _ in 0..3 {
             watch.count(&request("t", "on", 97.5, false), 0, Arm::Treatment);
         }
-        let Some((Measured::LatencyLadder { rungs }, _)) = watch.measured(0) else {
+        let Some(Measured::LatencyLadder { rungs }) = watch.measured(0) else {
             panic!()
         };
         let slow: Vec<u64> = rungs.iter().map(|rung| rung.slow[0].treatment).collect();
@@ -467,7 +487,8 @@ mod tests {
     fn guards_look_at_their_own_requests_only() {
         let mut watch = watch(&["errors/search", "errors/checkout", "conversions/checkout"]);
         watch.count(&request("u", "on", 1.0, true), 0, Arm::Treatment);
-        assert!(watch.measured(0).is_none() && watch.measured(2).is_none());
+        assert_eq!(first(&watch, 0), [ArmCounts::default()]);
+        assert_eq!(first(&watch, 2), [ArmCounts::default()]);
         assert_eq!(first(&watch, 1), [ONE_TREATED]);
         let track = event(
             "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"f\":\"on\"}",

@@ -100,6 +100,9 @@ impl Crowd {
             "on" => scenario.treatment_error_rate,
             _ => scenario.base_error_rate,
         };
+        let is_slow =
+            variant == "on" && chance(&format!("slow {} {unit}", self.seed)) < scenario.slow_rate;
+        let usual_ms = 80.0 + 40.0 * chance(&format!("latency {unit}"));
         let luck = chance(&format!("{} {} {unit}", self.seed, scenario.name));
         let time = jiff::Timestamp::from_microsecond(serve::clock().now_us())
             .map_or_else(|_| String::new(), |now| now.to_string());
@@ -108,7 +111,7 @@ impl Crowd {
             "unit": unit,
             "kind": "request",
             "name": "checkout",
-            "value": 80.0 + 40.0 * chance(&format!("latency {unit}")),
+            "value": if is_slow { 10.0 * usual_ms } else { usual_ms },
             "properties": { "error": luck < rate },
             "flags": { scenario.name: variant },
         })

@@ -123,6 +123,9 @@ impl Outcome {
             "reason": self.sentence,
             "base_error_rate": self.scenario.base_error_rate,
             "treatment_error_rate": self.scenario.treatment_error_rate,
+            "slow_rate": self.scenario.slow_rate,
+            "guard": self.scenario.guard,
+            "margin": 0.0,
         })
     }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Scenario {
     pub(crate) base_error_rate: f64,
     /// Share of checkouts that fail with it.
     pub(crate) treatment_error_rate: f64,
+    /// Share of checkouts that take ten times as long with the change.
+    pub(crate) slow_rate: f64,
+    /// The metric that guards it.
+    pub(crate) guard: &'static str,
     /// Whether customers use it at all.
     pub(crate) has_traffic: bool,
     /// What must have become of the rollout.
@@ -37,6 +41,8 @@ pub(crate) fn all() -> Vec<Scenario> {
             truth: "changes no error rate",
             base_error_rate: 0.02,
             treatment_error_rate: 0.02,
+            slow_rate: 0.0,
+            guard: "errors",
             has_traffic: true,
             expected_lifecycle: "completed",
             expected_share_bp: 10_000,
@@ -46,6 +52,19 @@ pub(crate) fn all() -> Vec<Scenario> {
             truth: "triples checkout errors",
             base_error_rate: 0.02,
             treatment_error_rate: 0.06,
+            slow_rate: 0.0,
+            guard: "errors",
+            has_traffic: true,
+            expected_lifecycle: "rolled back",
+            expected_share_bp: 0,
+        },
+        Scenario {
+            name: "richer-receipts",
+            truth: "slows 4 % of checkouts tenfold",
+            base_error_rate: 0.02,
+            treatment_error_rate: 0.02,
+            slow_rate: 0.04,
+            guard: "latency",
             has_traffic: true,
             expected_lifecycle: "rolled back",
             expected_share_bp: 0,
@@ -55,6 +74,8 @@ pub(crate) fn all() -> Vec<Scenario> {
             truth: "nobody uses it",
             base_error_rate: 0.02,
             treatment_error_rate: 0.02,
+            slow_rate: 0.0,
+            guard: "errors",
             has_traffic: false,
             expected_lifecycle: "running",
             expected_share_bp: 100,
@@ -95,7 +116,7 @@ impl Scenario {
             "control": "off",
             "alpha": 0.01,
             "stages": [stage(100), stage(500), stage(2500), stage(5000), stage(10_000)],
-            "guards": [{ "metric": "errors", "direction": "increase" }],
+            "guards": [{ "metric": self.guard, "direction": "increase" }],
             "no_data": "hold",
             "at_end": "ship",
             "staleness_seconds": 10,

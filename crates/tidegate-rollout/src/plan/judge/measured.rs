@@ -331,7 +331,7 @@ fn read_values(
         ln_e: evidence.ln_e(),
         ln_weight,
     }];
-    reading.remark = Some(format!("values clipped at {}", trim(evidence.cap)));
+    reading.remark = Some(format!("values clipped at {}", trim(evidence.frame.cap)));
     Ok(reading)
 }
 

@@ -1,0 +1,308 @@
+//! The printed comparison: JSON rows of a stable shape, and a table.
+
+use serde::Serialize;
+use tidegate_stats::Comparison;
+use tidegate_stats::bayes::BayesComparison;
+use tidegate_stats::comparison::{Effect, Method, Note, Relative, RelativeSet};
+use tidegate_stats::group_sequential::{AtStop, GroupComparison};
+
+use super::super::Table;
+use super::super::table::{figure, figure_or};
+
+/// Everything printed.
+#[derive(Serialize)]
+pub(super) struct CompareReport {
+    pub(super) rows: Vec<Row>,
+    /// Metrics that allow no answer, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) unanswered: Vec<Unanswered>,
+}
+
+/// One metric of one treatment.
+#[derive(Serialize)]
+pub(super) struct Row {
+    metric: String,
+    arm: String,
+    #[serde(flatten)]
+    answered: Answered,
+}
+
+/// A metric without an answer.
+#[derive(Serialize)]
+pub(super) struct Unanswered {
+    metric: String,
+    arm: String,
+    reason: String,
+}
+
+/// The figures of one comparison.
+#[derive(Serialize)]
+pub(super) struct Answered {
+    n_control: u64,
+    n_treatment: u64,
+    mean_control: f64,
+    mean_treatment: f64,
+    absolute: Effect,
+    relative: Relative,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<f64>,
+    /// None under a Bayesian method.
+    p_value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ln_p: Option<f64>,
+    method: &'static str,
+    method_detail: Method,
+    notes: Vec<Note>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) variance_reduction: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bayesian: Option<Posterior>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupLook>,
+}
+
+#[derive(Serialize)]
+struct Posterior {
+    posterior_sd: f64,
+    chance_to_win: f64,
+    loss_if_shipped: f64,
+    loss_if_kept: f64,
+}
+
+#[derive(Serialize)]
+struct GroupLook {
+    z: f64,
+    critical_z: Option<f64>,
+    is_crossing: bool,
+    at_stop: Option<AtStop>,
+}
+
+impl From<Comparison> for Answered {
+    fn from(found: Comparison) -> Self {
+        Self {
+            n_control: found.units_control,
+            n_treatment: found.units_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: Some(found.standard_error),
+            p_value: Some(found.p_value),
+            ln_p: Some(found.ln_p),
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: None,
+            group: None,
+        }
+    }
+}
+
+impl From<GroupComparison> for Answered {
+    fn from(found: GroupComparison) -> Self {
+        let group = GroupLook {
+            z: found.z,
+            critical_z: found.critical_z,
+            is_crossing: found.is_crossing,
+            at_stop: found.at_stop,
+        };
+        Self {
+            group: Some(group),
+            ..Self::from(found.comparison)
+        }
+    }
+}
+
+impl From<BayesComparison> for Answered {
+    fn from(found: BayesComparison) -> Self {
+        Self {
+            n_control: found.units_control,
+            n_treatment: found.units_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: None,
+            p_value: None,
+            ln_p: None,
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: Some(Posterior {
+                posterior_sd: found.posterior_sd,
+                chance_to_win: found.chance_to_win,
+                loss_if_shipped: found.loss_if_shipped,
+                loss_if_kept: found.loss_if_kept,
+            }),
+            group: None,
+        }
+    }
+}
+
+impl CompareReport {
+    /// Adds an answer or the reason why there is none.
+    pub(super) fn add(&mut self, answered: Result<Answered, String>, metric: &str, arm: &str) {
+        let (metric, arm) = (metric.to_owned(), arm.to_owned());
+        match answered {
+            Ok(answered) => self.rows.push(Row {
+                metric,
+                arm,
+                answered,
+            }),
+            Err(reason) => self.unanswered.push(Unanswered {
+                metric,
+                arm,
+                reason,
+            }),
+        }
+    }
+
+    /// For people.
+    pub(super) fn describe(&self) -> String {
+        let mut table = Table::new(&[
+            "metric",
+            "arm",
+            "n control",
+            "n",
+            "control",
+            "treatment",
+            "difference",
+            "interval",
+            "relative",
+            "set",
+            "p",
+            "method",
+        ]);
+        for Row {
+            metric,
+            arm,
+            answered,
+        } in &self.rows
+        {
+            table.row(vec![
+                metric.clone(),
+                arm.clone(),
+                answered.n_control.to_string(),
+                answered.n_treatment.to_string(),
+                figure(answered.mean_control),
+                figure(answered.mean_treatment),
+                figure(answered.absolute.estimate),
+                interval(answered.absolute.lower, answered.absolute.upper),
+                answered
+                    .relative
+                    .estimate
+                    .map_or_else(|| "-".to_owned(), percent),
+                relative_set(&answered.relative),
+                figure_or(answered.p_value, "-"),
+                answered.method.to_owned(),
+            ]);
+        }
+        let mut text = if self.rows.is_empty() {
+            String::new()
+        } else {
+            table.render()
+        };
+        for row in &self.rows {
+            text.push_str(&details(row));
+        }
+        for Unanswered {
+            metric,
+            arm,
+            reason,
+        } in &self.unanswered
+        {
+            text.push_str(&format!("\n{metric}, {arm}: no answer: {reason}"));
+        }
+        text
+    }
+}
+
+fn details(
+    Row {
+        metric,
+        arm,
+        answered,
+    }: &Row,
+) -> String {
+    let mut lines = Vec::new();
+    if let Some(posterior) = &answered.bayesian {
+        lines.push(format!(
+            "chance to win {}, expected loss if shipped {}, if kept {}",
+            figure(posterior.chance_to_win),
+            figure(posterior.loss_if_shipped),
+            figure(posterior.loss_if_kept)
+        ));
+    }
+    if let Some(look) = &answered.group {
+        let limit = figure_or(look.critical_z, "none at this look");
+        lines.push(format!("z {} against the boundary {limit}", figure(look.z)));
+        if let Some(stop) = &look.at_stop {
+            lines.push(format!(
+                "at the stop: median-unbiased {} {}, p {}",
+                figure(stop.absolute.estimate),
+                interval(stop.absolute.lower, stop.absolute.upper),
+                figure(stop.p_value)
+            ));
+        }
+    }
+    if let Some(reduction) = answered.variance_reduction {
+        lines.push(format!(
+            "covariates removed {} of the variance",
+            percent(reduction)
+        ));
+    }
+    for note in &answered.notes {
+        lines.push(describe_note(note));
+    }
+    lines.push(format!(
+        "alpha {}: {}",
+        answered.method_detail.alpha, answered.method_detail.promise
+    ));
+    lines
+        .iter()
+        .map(|line| format!("\n{metric}, {arm}: {line}"))
+        .collect()
+}
+
+fn describe_note(note: &Note) -> String {
+    match note {
+        Note::BurnIn {
+            side,
+            events,
+            needed,
+        } => format!(
+            "too early: the {side} arm has {events} events, {needed} are needed before anything is claimed"
+        ),
+        Note::BaselineNearZero => {
+            "the baseline cannot be told from zero, so the relative effect is not bounded"
+                .to_owned()
+        }
+        Note::BaselineNegative => {
+            "the baseline is negative; relative effects are shares of its size".to_owned()
+        }
+        Note::ConstantArm { side } => format!("the {side} arm does not vary"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:+.3} %", 100.0 * share)
+}
+
+fn interval(lower: Option<f64>, upper: Option<f64>) -> String {
+    let end = |value: Option<f64>| figure_or(value, "unbounded");
+    format!("({}, {})", end(lower), end(upper))
+}
+
+fn relative_set(relative: &Relative) -> String {
+    let end = |value: Option<f64>| value.map_or_else(|| "unbounded".to_owned(), percent);
+    match relative.set {
+        RelativeSet::Interval => format!("({}, {})", end(relative.lower), end(relative.upper)),
+        RelativeSet::Complement => {
+            format!("outside ({}, {})", end(relative.lower), end(relative.upper))
+        }
+        RelativeSet::Line => "anything".to_owned(),
+    }
+}
