@@ -126,6 +126,13 @@ fn people(routes: Routes) -> Routes {
         NO_BODY,
         "The page to sign in at",
     );
+    let leave = row(
+        Verb::Post,
+        "/sign-out",
+        Access::Public,
+        NO_BODY,
+        "End the session",
+    );
     routes
         .add(page, sign_in::page)
         .add(
@@ -136,7 +143,7 @@ fn people(routes: Routes) -> Routes {
             form("/sign-in/link", "Set a password by a one-time link"),
             sign_in::follow_link,
         )
-        .add(form("/sign-out", "End the session"), sign_in::sign_out)
+        .add(leave, sign_in::sign_out)
 }
 
 fn evaluation(routes: Routes) -> Routes {
