@@ -21,6 +21,7 @@ pub mod rate_limit;
 pub mod reconcile;
 pub mod rollouts;
 pub mod runtime;
+pub mod sign_in;
 pub mod stops;
 pub mod streams;
 mod time_text;

@@ -5,6 +5,7 @@ use tidegate_store::audit::CheckpointSigner;
 
 use crate::http::cors::AllowedOrigins;
 use crate::meters::Meters;
+use crate::sign_in::Hashing;
 
 /// The parts of operability that requests and tasks share.
 #[derive(Debug, Default)]
@@ -15,4 +16,6 @@ pub struct Operations {
     pub signer: Option<CheckpointSigner>,
     /// Web pages of other origins that may evaluate flags.
     pub allowed_origins: AllowedOrigins,
+    /// Bounds the work of hashing passwords.
+    pub hashing: Hashing,
 }

@@ -31,6 +31,7 @@ use crate::meters::Meters;
 use crate::operations::Operations;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
+use crate::sign_in::Hashing;
 use crate::stops::Stops;
 use crate::streams::Streams;
 
@@ -260,6 +261,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
             meters: Meters::default(),
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
+            hashing: Hashing::default(),
         },
         clock,
         loading: tokio::sync::Mutex::default(),

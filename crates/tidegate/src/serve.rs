@@ -66,10 +66,15 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
         open_door: false,
         allowed_origins: config.allowed_origins()?,
     };
+    let has_bootstrap = settings.bootstrap_token.is_some();
+    let data_dir = settings.data_dir.clone();
     block_on(async move {
         let running = start(settings, clock()).await?;
         if let Some(project) = flagd_project {
             open_flagd_ports(&running, &project).await?;
+        }
+        if !has_bootstrap {
+            show_first_link(&running, &data_dir).await?;
         }
         announce(&running);
         wait_for_stop().await?;
@@ -108,6 +113,35 @@ pub(crate) fn dev(arguments: &DevArguments) -> Result<ExitCode> {
         running.stop(DRAIN).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Prints the link that sets the first password, while nobody has one. It is kept in a private
+/// file too, for whoever does not see what a service prints.
+async fn show_first_link(running: &Running, data_dir: &Path) -> Result<()> {
+    let file = data_dir.join("first-sign-in-link");
+    if file.exists() {
+        std::fs::remove_file(&file).with_context(|| format!("cannot use {}", file.display()))?;
+    }
+    let link = match tidegate_server::sign_in::first_link(&running.app).await {
+        Ok(Some(link)) => link,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            output::note(&format!("no sign-in link could be made: {error}"));
+            return Ok(());
+        }
+    };
+    let link = format!("http://{}/sign-in?link={}", running.address, link.expose());
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(&file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{link}\n").as_bytes()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    output::note(&format!(
+        "nobody can sign in yet; set the first password within a day at {link}"
+    ));
+    Ok(())
 }
 
 /// Answers at flagd's ports too, or at none if one of them is taken.

@@ -15,6 +15,7 @@ mod pages;
 mod problem;
 mod rollouts;
 pub mod routes;
+mod sign_in;
 pub(crate) mod sse;
 mod status;
 mod tokens;
@@ -44,6 +45,7 @@ const NO_BODY: usize = 0;
 pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     let mut routes = Routes::new(app.clone());
     routes = public(routes);
+    routes = people(routes);
     routes = evaluation(routes);
     routes = definitions(routes);
     routes = rollout_routes(routes);
@@ -112,6 +114,36 @@ fn public(routes: Routes) -> Routes {
             ),
             audit::public_key,
         )
+}
+
+fn people(routes: Routes) -> Routes {
+    const FORM: usize = 4 * KIB;
+    let form = |path, summary| row(Verb::Post, path, Access::Public, FORM, summary);
+    let page = row(
+        Verb::Get,
+        "/sign-in",
+        Access::Public,
+        NO_BODY,
+        "The page to sign in at",
+    );
+    let leave = row(
+        Verb::Post,
+        "/sign-out",
+        Access::Public,
+        NO_BODY,
+        "End the session",
+    );
+    routes
+        .add(page, sign_in::page)
+        .add(
+            form("/sign-in", "Sign in with a password"),
+            sign_in::sign_in,
+        )
+        .add(
+            form("/sign-in/link", "Set a password by a one-time link"),
+            sign_in::follow_link,
+        )
+        .add(leave, sign_in::sign_out)
 }
 
 fn evaluation(routes: Routes) -> Routes {

@@ -17,7 +17,7 @@ pub(crate) async fn front(State(app): State<App>) -> Response {
     if app.open_door.is_some() {
         body.push_str(&rollouts(&app));
     } else {
-        body.push_str("<p>Tidegate is running. Sign in, or use the API with a token.</p>");
+        body.push_str("<p>Tidegate is running. <a href=\"/sign-in\">Sign in</a>, or use the API with a token.</p>");
     }
     let page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tidegate</title>\

@@ -18,7 +18,7 @@ use serde::Serialize;
 use tonic::Status;
 
 use super::problem::Problem;
-use crate::access::{Permission, Principal};
+use crate::access::{Permission, Principal, PrincipalKind};
 use crate::app::{App, AppError};
 use crate::listener::DoorPrincipal;
 
@@ -168,7 +168,22 @@ async fn guard(
         return refuse_too_large(rule.row.dialect, request.headers(), limit);
     }
     if let Access::Needs(permission) | Access::NeedsOrTicket(permission) = rule.row.access {
-        let principal = match authenticate(&rule, &request) {
+        let known = match authenticate(&rule, &request) {
+            Ok(principal) => Ok(principal),
+            Err(problem) => match session_of(&request) {
+                Some(cookie) => crate::sign_in::person_of(&rule.app, &cookie)
+                    .await
+                    .ok_or(problem),
+                None => Err(problem),
+            },
+        };
+        let principal = match known {
+            Ok(principal)
+                if principal.kind == PrincipalKind::Person
+                    && !super::sign_in::is_own(request.method(), request.headers()) =>
+            {
+                return refuse_forbidden(rule.row.dialect, request.headers(), permission);
+            }
             Ok(principal) => principal,
             Err(problem) => {
                 return refuse_unknown(rule.row.dialect, request.headers(), problem);
@@ -229,6 +244,15 @@ fn authenticate(rule: &Rule, request: &Request) -> Result<Principal, Problem> {
         tracing::debug!(%refusal, "a credential was refused");
         Problem::unauthenticated()
     })
+}
+
+/// The cookie of a person's session, where no other credential was sent.
+fn session_of(request: &Request) -> Option<String> {
+    let headers = request.headers();
+    if headers.contains_key(AUTHORIZATION) || headers.contains_key("x-api-key") {
+        return None;
+    }
+    super::sign_in::cookie_of(headers).map(str::to_owned)
 }
 
 /// `?ticket=`; a ticket has no character that an address would encode.
