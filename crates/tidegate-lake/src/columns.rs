@@ -17,6 +17,7 @@
 mod compaction;
 mod erasure;
 mod file;
+mod hot;
 mod manifest;
 mod merge;
 mod rows;

@@ -4,9 +4,10 @@ use crate::columns::{ColumnError, ColumnOptions, ColumnStore, ErasureReceipt, Ve
 use crate::io::LakeIo;
 use crate::live::{LiveError, LiveFollower};
 use crate::log::{AppendError, Appended, EventLog, LogError, LogHealth, LogOptions};
+use crate::query::{self, QueryError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegate_metrics::{Event, LiveLimits, PhaseCounts, Watermark};
+use tidegate_metrics::{Answer, Event, LiveLimits, PhaseCounts, Query, Watermark};
 use tokio::sync::oneshot;
 
 /// How the lake behaves.
@@ -177,6 +178,15 @@ impl Lake {
         let trimmed_to = counted.min(self.columns.state().flushed_sequence);
         self.log.trim(trimmed_to)?;
         Ok(Housekeeping { events, trimmed_to })
+    }
+
+    /// Answers a question over everything flushed, with up to so many threads. Call
+    /// [`Lake::flush`] before to include what is only in the log.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the question cannot be answered as it is put, or the disk fails.
+    pub fn answer(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
+        query::answer(&self.columns, query, threads)
     }
 
     /// Erases a unit from files and dictionary; `None` if it was never seen. Live aggregates hold

@@ -11,6 +11,7 @@ mod io;
 mod lake;
 mod live;
 mod log;
+mod query;
 mod sealed;
 
 pub use codec::CodecError;
@@ -25,3 +26,4 @@ pub use log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,
     NoSink, RecoveryReport, TornTail,
 };
+pub use query::QueryError;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use tidegate_lake::{
-    ColumnOptions, Lake, LakeIo, LakeOptions, LogOptions, RealDisk, Rows, SimulatedDisk, Texts,
+    ColumnOptions, Lake, LakeIo, LakeOptions, LogOptions, RealDisk, Rows, SimulatedDisk,
 };
 use tidegate_metrics::{Arrival, Event, Limits, parse_events};
 
@@ -29,6 +29,7 @@ fn options(recent_ids: usize) -> LakeOptions {
             buckets: 4,
             group_rows: 16,
             flush_events: 50,
+            ..ColumnOptions::default()
         },
         ..LakeOptions::default()
     }
@@ -73,23 +74,22 @@ fn events(numbers: impl IntoIterator<Item = u64>) -> Vec<Event> {
     parsed.accepted
 }
 
-fn all_rows(lake: &Lake, texts: &mut Texts) -> Vec<Rows> {
+fn all_rows(lake: &Lake) -> Vec<Arc<Rows>> {
     let state = lake.columns().state();
-    (0..state.buckets)
-        .map(|bucket| {
-            let days = i64::MIN..=i64::MAX;
-            lake.columns()
-                .rows(&state, bucket, days, true, texts)
-                .unwrap()
-        })
-        .collect()
+    let mut all = Vec::new();
+    for bucket in 0..state.buckets {
+        for day in state.days().keys() {
+            all.push(lake.columns().day_rows(&state, *day, bucket, true).unwrap());
+        }
+    }
+    all
 }
 
 /// The values of all visible events, sorted; each event has its own.
 fn values(lake: &Lake) -> Vec<f64> {
-    let mut values: Vec<f64> = all_rows(lake, &mut Texts::default())
-        .into_iter()
-        .flat_map(|rows| rows.value)
+    let mut values: Vec<f64> = all_rows(lake)
+        .iter()
+        .flat_map(|rows| rows.value.iter().copied())
         .collect();
     values.sort_by(f64::total_cmp);
     values
@@ -108,19 +108,21 @@ fn rows_come_back_whole_in_time_order_per_bucket() {
     let lake = open(&disk);
     lake.append(events(0..120)).unwrap();
     lake.flush().unwrap();
-    let mut texts = Texts::default();
     let mut seen = BTreeMap::new();
-    for rows in all_rows(&lake, &mut texts) {
+    for rows in all_rows(&lake) {
         assert!(rows.time_us.is_sorted());
+        let variants: BTreeMap<usize, u32> = rows.variants.iter().copied().collect();
         for at in 0..rows.len() {
+            let text = |number: u32| lake.columns().with_texts(|t| t.get(number).to_owned());
+            let variant = variants.get(&at).copied().unwrap_or(0);
             seen.insert(
                 format!("{}", rows.value[at]),
                 (
                     rows.time_us[at],
-                    texts.get(rows.kind[at]).to_owned(),
-                    texts.get(rows.name[at]).to_owned(),
-                    texts.get(rows.variant[at]).to_owned(),
-                    texts.get(rows.properties[at]).to_owned(),
+                    rows.kind[at].as_str(),
+                    text(rows.name[at]),
+                    text(variant),
+                    rows.property_text(at).unwrap().to_owned(),
                 ),
             );
         }
@@ -155,14 +157,14 @@ fn compaction_keeps_the_set_of_events_and_leaves_one_file_a_day() {
     assert_eq!((report.days, report.files, report.duplicates), (3, 18, 0));
     assert_eq!(values(&lake), before);
     // A reader that began before still finds its files.
-    let days = i64::MIN..=i64::MAX;
-    let old = lake
-        .columns()
-        .rows(&held, 0, days, false, &mut Texts::default());
-    assert!(!old.unwrap().is_empty());
+    for day in held.days().keys() {
+        lake.columns().day_rows(&held, *day, 0, false).unwrap();
+    }
     drop(held);
     assert_eq!(lake.columns().state().files.len(), 3);
     assert_eq!(lake.columns().compact().unwrap().days, 0);
+    let left = disk.list(&Path::new(DIR).join("events")).unwrap();
+    assert_eq!(left.len(), 3, "replaced files are deleted: {left:?}");
     assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
 }
 

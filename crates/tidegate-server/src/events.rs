@@ -14,6 +14,7 @@ use tidegate_lake::{
 use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
 
 use crate::app::AppError;
+use crate::meters::{self, EventMeters};
 
 /// The log of each project, opened when first needed, and the limits at the door.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Events {
     followers: Arc<Followers>,
     logs: Mutex<HashMap<String, Arc<EventLog>>>,
     limits: Limits,
+    meters: EventMeters,
 }
 
 /// What became of a batch.
@@ -65,6 +67,7 @@ impl Events {
             followers,
             logs: Mutex::default(),
             limits: Limits::default(),
+            meters: EventMeters::default(),
         };
         for name in existing.iter().filter_map(|name| name.to_str()) {
             events.log(name)?;
@@ -111,6 +114,11 @@ impl Events {
             .collect()
     }
 
+    /// What became of events so far.
+    pub(crate) fn meters(&self) -> &EventMeters {
+        &self.meters
+    }
+
     /// Reads a batch, makes its events durable, and says what became of each.
     ///
     /// # Errors
@@ -128,7 +136,9 @@ impl Events {
             rejected_events: batch.rejected_events(),
             rejected: batch.rejected,
         };
+        meters::add(&self.meters.rejected, summary.rejected_events);
         let appended = self.append(project, batch.accepted).await?;
+        meters::add(&self.meters.quarantined, summary.quarantined);
         Ok(Ingested {
             batch: summary,
             appended,
@@ -156,10 +166,13 @@ impl Events {
             });
         }
         let answer = log.submit(events).map_err(|error| unavailable(&error))?;
-        answer
+        let appended = answer
             .await
             .unwrap_or(Err(AppendError::Closed))
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(&error))?;
+        meters::add(&self.meters.accepted, appended.accepted);
+        meters::add(&self.meters.duplicates, appended.duplicates);
+        Ok(appended)
     }
 }
 

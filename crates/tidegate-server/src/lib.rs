@@ -15,6 +15,8 @@ pub mod http;
 pub mod last_good;
 pub mod listener;
 pub mod live;
+pub mod meters;
+pub mod operations;
 pub mod rate_limit;
 pub mod reconcile;
 pub mod rollouts;
@@ -22,6 +24,7 @@ pub mod runtime;
 pub mod stops;
 pub mod streams;
 mod time_text;
+pub mod upkeep;
 
 /// The project that exists from the start and is meant where none is named.
 pub const DEFAULT_PROJECT: &str = "default";

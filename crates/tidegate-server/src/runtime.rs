@@ -23,9 +23,12 @@ use crate::access::{AccessBook, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::events::{Events, Followers};
+use crate::http::cors::AllowedOrigins;
 use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
+use crate::meters::Meters;
+use crate::operations::Operations;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -44,6 +47,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// Ask nobody for a credential. Refused unless `listen` is a loopback address.
     pub open_door: bool,
+    /// Web pages of other origins that may evaluate flags.
+    pub allowed_origins: AllowedOrigins,
 }
 
 /// Why a server cannot run at all.
@@ -57,11 +62,16 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another server has the folder.
+    #[error("another server is using {0}; stop it first, or use another --data-dir")]
+    InUse(PathBuf),
     /// The log of events cannot be opened.
     #[error("cannot open the log of events: {0}")]
     Events(#[from] tidegate_lake::LogError),
     /// The address cannot be bound.
-    #[error("cannot listen at {address}: {source}; is another server there?")]
+    #[error(
+        "cannot listen at {address}: is another server there? `--listen 127.0.0.1:0` picks a free port"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -110,6 +120,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::upkeep::checkpoint(&self.app).await;
     }
 }
 
@@ -135,6 +146,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     Ok(Running {
         app,
@@ -163,6 +175,7 @@ pub async fn start_without_storage(
         bootstrap_token: None,
         rate_limit: None,
         open_door: true,
+        allowed_origins: AllowedOrigins::default(),
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock)?;
@@ -215,6 +228,10 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         source,
     };
     std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let lock = std::fs::File::create(data_dir.join("server.lock")).map_err(unusable)?;
+    if lock.try_lock().is_err() {
+        return Err(StartError::InUse(data_dir.clone()));
+    }
     let kept = LastGood::open(data_dir).map_err(unusable)?;
     let stops = open_stops(&data_dir.join("stops"));
     let live = Live::default();
@@ -239,9 +256,15 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         stops,
         rollouts,
         streams: Streams::new(&instance_name(), MOST_STREAMS),
+        operations: Operations {
+            meters: Meters::default(),
+            signer: crate::upkeep::open_signer(data_dir),
+            allowed_origins: settings.allowed_origins.clone(),
+        },
         clock,
         loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
+        data_dir_lock: Some(lock),
     });
     Ok((app, kept))
 }
@@ -264,7 +287,16 @@ fn local_developer() -> Principal {
 
 fn open_stops(path: &std::path::Path) -> Stops {
     match StopFile::open(path) {
-        Ok((file, pending)) => Stops::new(Some(file), pending),
+        Ok((file, pending)) => {
+            let lost = &file.damage().lost;
+            if !lost.is_empty() {
+                tracing::error!(
+                    blocks = ?lost,
+                    "damaged blocks in the stop file: a kill or rollback may be lost; look at what is served"
+                );
+            }
+            Stops::new(Some(file), pending)
+        }
         Err(error) => {
             tracing::error!(%error, "the stop file cannot be opened; stops will not be durable");
             Stops::new(None, Vec::new())

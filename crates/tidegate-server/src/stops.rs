@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use serde::Serialize;
 use tidegate_flags::{EditError, FlagSpec};
 use tidegate_store::{StopFile, StopId, StopRecord, StopServe};
 
@@ -71,6 +72,18 @@ pub fn stopped(spec: &FlagSpec, record: &StopRecord) -> Result<FlagSpec, EditErr
     }
 }
 
+/// Whether stops are durable, and what opening their file found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StopFileState {
+    /// Whether a stop would be on disk before it is served.
+    pub usable: bool,
+    /// What to know about a file that is not usable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Damaged blocks, each of which may have held a stop.
+    pub lost_blocks: Vec<usize>,
+}
+
 /// The stop file and what is pending in it.
 #[derive(Debug)]
 pub struct Stops {
@@ -127,6 +140,21 @@ impl Stops {
     #[must_use]
     pub fn pending(&self) -> Vec<StopRecord> {
         self.lock().pending.clone()
+    }
+
+    /// Whether stops are durable, and what opening their file found.
+    #[must_use]
+    pub fn file_state(&self) -> StopFileState {
+        let inner = self.lock();
+        let lost = inner.file.as_ref().map(|file| file.damage().lost.clone());
+        StopFileState {
+            usable: inner.file.is_some(),
+            reason: inner
+                .file
+                .is_none()
+                .then_some("the stop file cannot be opened; stops are served and not durable"),
+            lost_blocks: lost.unwrap_or_default(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tidegate_server::upkeep::KEY_FILE;
+use tidegate_store::audit::{CheckpointSigner, PublicKey};
+use tidegate_store::audit::{Finding, VerifyReport};
 
 use crate::client::Connection;
 use crate::output::{self, Format, OutputArguments};
@@ -47,7 +50,8 @@ pub(crate) struct VerifyArguments {
     /// An exported trail (NDJSON)
     #[arg(long)]
     export: Option<PathBuf>,
-    /// A file with the public key that checkpoints must be signed with
+    /// A file with a public key that checkpoints must be signed with; without it, the data
+    /// folder's own key is used
     #[arg(long)]
     public_key: Vec<PathBuf>,
     #[command(flatten)]
@@ -94,6 +98,33 @@ fn list(arguments: &ListArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Verifies a data folder with the key it has itself, and says how many checkpoints name another
+/// key: without that key they neither confirm nor refute anything.
+///
+/// The folder's own key excludes less than one that was published elsewhere: whoever can write
+/// the folder can sign with it.
+pub(crate) async fn verify_with_own_key(folder: &Path) -> Result<(VerifyReport, u64)> {
+    let key_file = folder.join(KEY_FILE);
+    let mut keys = Vec::new();
+    if key_file.exists() {
+        let signer = CheckpointSigner::open_or_create(&key_file)
+            .with_context(|| format!("cannot use {}", key_file.display()))?;
+        keys.push(signer.public_key());
+    }
+    let database = folder.join("tidegate.db");
+    let mut report = tidegate_store::sqlite::verify_file(&database, &keys, Vec::new())
+        .await
+        .with_context(|| format!("cannot read {}", database.display()))?;
+    let own: Vec<String> = keys.iter().map(PublicKey::id).collect();
+    let before = report.findings.len();
+    report.findings.retain(
+        |finding| !matches!(finding, Finding::BadSignature { key_id, .. } if !own.contains(key_id)),
+    );
+    let unconfirmed = u64::try_from(before - report.findings.len()).unwrap_or(u64::MAX);
+    report.findings_total = report.findings_total.saturating_sub(unconfirmed);
+    Ok((report, unconfirmed))
+}
+
 fn verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     let keys = arguments
         .public_key
@@ -101,11 +132,25 @@ fn verify(arguments: &VerifyArguments) -> Result<ExitCode> {
         .map(|path| {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            tidegate_store::audit::PublicKey::parse(text.trim())
+            PublicKey::parse(text.trim())
                 .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
         })
         .collect::<Result<Vec<_>>>()?;
     let report = match (&arguments.data_dir, &arguments.export) {
+        (Some(folder), None) if keys.is_empty() => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (report, unconfirmed) = runtime.block_on(verify_with_own_key(folder))?;
+            if unconfirmed > 0 {
+                output::note(&format!(
+                    "{unconfirmed} checkpoints are signed by keys that are not in {}; name them \
+                     with --public-key to have them confirmed",
+                    folder.display()
+                ));
+            }
+            report
+        }
         (Some(folder), None) => {
             let database = folder.join("tidegate.db");
             let runtime = tokio::runtime::Builder::new_current_thread()

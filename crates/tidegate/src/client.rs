@@ -40,6 +40,15 @@ pub(crate) struct Conditions {
 }
 
 impl Connection {
+    /// The server's address with its scheme, which may be left out.
+    fn base(&self) -> String {
+        let address = self.server.trim_end_matches('/');
+        match address.contains("://") {
+            true => address.to_owned(),
+            false => format!("http://{address}"),
+        }
+    }
+
     /// The path of something in the connection's project.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/api/v1/projects/{}/{rest}", encode(&self.project))
@@ -91,7 +100,7 @@ impl Connection {
         let agent = agent();
         let mut request = ureq::http::Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.server.trim_end_matches('/')));
+            .uri(format!("{}{path}", self.base()));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -146,8 +155,11 @@ fn explain(answer: &Answer, connection: &Connection) -> String {
         Some(detail) => detail.to_owned(),
         None => format!("the server answered {}", answer.status),
     };
-    if answer.status == 401 && connection.token.is_none() {
-        text.push_str("; give one with --token or TIDEGATE_TOKEN");
+    if answer.status == 401 {
+        text = match &connection.token {
+            None => "a token is needed; give one with --token or TIDEGATE_TOKEN".to_owned(),
+            Some(_) => "the token is not known here, or has expired or been disabled".to_owned(),
+        };
     }
     for violation in answer
         .body

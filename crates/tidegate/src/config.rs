@@ -7,11 +7,63 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use serde::Deserialize;
+use tidegate_server::http::cors::AllowedOrigins;
 
 #[cfg(test)]
 const DEFAULT_LISTEN: &str = "127.0.0.1:8800";
 const DEFAULT_DATA_DIR: &str = "tidegate-data";
+
+/// Settings on the command line and in the environment, for every command that takes them.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SettingArguments {
+    /// A TOML file with the same settings; the command line and the environment override it
+    #[arg(long, env = "TIDEGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where everything durable lives
+    #[arg(long, env = "TIDEGATE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The address to answer at; port 0 picks a free one
+    #[arg(long, env = "TIDEGATE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Sustained requests per second and credential; without it there is no limit
+    #[arg(long, env = "TIDEGATE_REQUESTS_PER_SECOND")]
+    requests_per_second: Option<f64>,
+    /// Also answer at flagd's ports 8013, 8015 and 8016 on loopback, without credentials
+    #[arg(long, env = "TIDEGATE_FLAGD_PORTS")]
+    flagd_ports: bool,
+    /// The project that flagd's ports serve
+    #[arg(long, env = "TIDEGATE_FLAGD_PROJECT")]
+    flagd_project: Option<String>,
+    /// Web pages of this origin may evaluate flags; repeat or separate by commas
+    #[arg(
+        long,
+        env = "TIDEGATE_ALLOWED_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    allowed_origins: Vec<String>,
+}
+
+impl SettingArguments {
+    /// These settings over those of the file.
+    pub(crate) fn resolve(&self) -> Result<Config> {
+        resolve(self.config.as_deref(), self.given())
+    }
+
+    fn given(&self) -> Config {
+        Config {
+            data_dir: self.data_dir.clone(),
+            listen: self.listen,
+            requests_per_second: self.requests_per_second,
+            flagd_ports: self.flagd_ports.then_some(true),
+            flagd_project: self.flagd_project.clone(),
+            allowed_origins: (!self.allowed_origins.is_empty())
+                .then(|| self.allowed_origins.clone()),
+        }
+    }
+}
 
 /// What can be set.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,6 +75,12 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     /// Sustained requests per second and credential; without it there is no limit.
     pub(crate) requests_per_second: Option<f64>,
+    /// Whether flagd's ports are answered at too.
+    pub(crate) flagd_ports: Option<bool>,
+    /// The project that flagd's ports serve.
+    pub(crate) flagd_project: Option<String>,
+    /// Origins whose web pages may evaluate flags.
+    pub(crate) allowed_origins: Option<Vec<String>>,
 }
 
 impl Config {
@@ -35,6 +93,34 @@ impl Config {
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8800)))
+    }
+
+    pub(crate) fn flagd_ports(&self) -> bool {
+        self.flagd_ports.unwrap_or(false)
+    }
+
+    pub(crate) fn flagd_project(&self) -> &str {
+        self.flagd_project
+            .as_deref()
+            .unwrap_or(tidegate_server::DEFAULT_PROJECT)
+    }
+
+    pub(crate) fn allowed_origins(&self) -> Result<AllowedOrigins> {
+        AllowedOrigins::new(self.allowed_origins.as_deref().unwrap_or_default())
+            .context("allowed_origins")
+    }
+
+    /// Whether every value makes sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.allowed_origins()?;
+        self.bootstrap_token()?;
+        tidegate_store::ProjectKey::parse(self.flagd_project()).context("flagd_project")?;
+        let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
+        ensure!(
+            self.requests_per_second.is_none_or(is_rate),
+            "requests_per_second must be greater than 0; leave it out for no limit"
+        );
+        Ok(())
     }
 
     /// The bootstrap token, if one is configured.
@@ -53,10 +139,13 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
         data_dir: given.data_dir.or(from_file.data_dir),
         listen: given.listen.or(from_file.listen),
         requests_per_second: given.requests_per_second.or(from_file.requests_per_second),
+        flagd_ports: given.flagd_ports.or(from_file.flagd_ports),
+        flagd_project: given.flagd_project.or(from_file.flagd_project),
+        allowed_origins: given.allowed_origins.or(from_file.allowed_origins),
     })
 }
 
-fn read(path: &Path) -> Result<Config> {
+pub(crate) fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("in {}", path.display()))

@@ -28,6 +28,8 @@ pub(crate) enum FlagCommand {
                             tidegate flag kill new-checkout --reason 'card payments fail'"
     )]
     Kill(KillArguments),
+    /// Lift a kill, so that the flag's rules decide again
+    Revive(KillArguments),
     /// Delete a flag; its key is kept, so that it is not reused by accident
     Delete(DeleteArguments),
     /// Evaluate a flag on the server and say why it has that value
@@ -128,6 +130,7 @@ pub(crate) fn run(command: &FlagCommand) -> Result<ExitCode> {
         FlagCommand::Create(arguments) => create(arguments)?,
         FlagCommand::Update(arguments) => update(arguments)?,
         FlagCommand::Kill(arguments) => kill(arguments)?,
+        FlagCommand::Revive(arguments) => revive(arguments)?,
         FlagCommand::Delete(arguments) => delete(arguments)?,
         FlagCommand::Explain(arguments) => explain(arguments)?,
     }
@@ -247,6 +250,18 @@ fn kill(arguments: &KillArguments) -> Result<()> {
     if answer.body["durable"] == json!(false) {
         output::note("warning: the disk refused the record; a restart now would lose the kill");
     }
+    Ok(())
+}
+
+fn revive(arguments: &KillArguments) -> Result<()> {
+    let path = format!("{}/revive", path(&arguments.connection, &arguments.key));
+    let answer = arguments
+        .connection
+        .post(&path, &json!({ "reason": arguments.reason }))?;
+    if arguments.output.output == Format::Json {
+        return output::json(&answer.body);
+    }
+    output::line(&format!("{} is decided by its rules again", arguments.key));
     Ok(())
 }
 

@@ -4,10 +4,14 @@
 //! own module. Exit codes: 0 done, 1 failed, 2 the command line was wrong.
 
 mod audit;
+mod backup;
 mod client;
 mod config;
+mod config_check;
 mod declarative;
+mod delivery;
 mod demo;
+mod doctor;
 mod evaluate;
 mod flag;
 mod healthcheck;
@@ -20,7 +24,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -75,12 +79,29 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Compare arms, check splits, plan experiments and certify the statistics
     Stats(stats::StatsCommand),
+    /// Measure delivery: import, DORA metrics, flow, forecasts
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryCommand),
+    /// Copy the control-plane state of a data folder to one file
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of a data folder's control-plane state; the server must be stopped
+    Restore(backup::RestoreArguments),
+    /// Look at a data folder and say what is wrong and how to cure it
+    Doctor(doctor::DoctorArguments),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config_check::ConfigCommand),
     /// Exit 0 if a server answers and is ready
     Healthcheck(healthcheck::HealthcheckArguments),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let matches = Arguments::command().get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let outcome = match arguments.command {
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Dev(arguments) => serve::dev(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -93,6 +114,11 @@ fn main() -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Stats(command) => Ok(stats::run(&command)),
+        Command::Delivery(command) => Ok(delivery::run(&command)),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Config(command) => config_check::run(&command, &matches),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match outcome {

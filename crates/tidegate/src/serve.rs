@@ -12,7 +12,7 @@ use tidegate_server::clock::{Clock, SystemClock};
 use tidegate_server::rate_limit::RateLimit;
 use tidegate_server::runtime::{Running, Settings, start};
 
-use crate::config::{self, Config};
+use crate::config::SettingArguments;
 use crate::output;
 
 /// How long a stop waits for requests under way.
@@ -25,15 +25,8 @@ const DRAIN: Duration = Duration::from_secs(8);
                         one line `listening on http://HOST:PORT` when it is ready. SIGTERM drains."
 )]
 pub(crate) struct ServeArguments {
-    /// A TOML file with the same settings; the command line and the environment override it
-    #[arg(long, env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where everything durable lives
-    #[arg(long, env = "TIDEGATE_DATA_DIR")]
-    data_dir: Option<PathBuf>,
-    /// The address to answer at; port 0 picks a free one
-    #[arg(long, env = "TIDEGATE_LISTEN")]
-    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    settings: SettingArguments,
 }
 
 #[derive(Debug, Args)]
@@ -49,19 +42,19 @@ pub(crate) struct DevArguments {
     /// The loopback address to answer at; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:8800")]
     listen: SocketAddr,
+    /// Also answer at flagd's ports 8013, 8015 and 8016 on loopback
+    #[arg(long)]
+    flagd_ports: bool,
 }
 
 /// Runs the server until it is told to stop.
 pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
     start_logging();
-    let config = config::resolve(
-        arguments.config.as_deref(),
-        Config {
-            data_dir: arguments.data_dir,
-            listen: arguments.listen,
-            ..Config::default()
-        },
-    )?;
+    let config = arguments.settings.resolve()?;
+    config.check()?;
+    let flagd_project = config
+        .flagd_ports()
+        .then(|| config.flagd_project().to_owned());
     let settings = Settings {
         data_dir: config.data_dir(),
         listen: config.listen(),
@@ -71,9 +64,13 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
             burst: per_second * 2.0,
         }),
         open_door: false,
+        allowed_origins: config.allowed_origins()?,
     };
     block_on(async move {
         let running = start(settings, clock()).await?;
+        if let Some(project) = flagd_project {
+            open_flagd_ports(&running, &project).await?;
+        }
         announce(&running);
         wait_for_stop().await?;
         running.stop(DRAIN).await;
@@ -92,7 +89,7 @@ pub(crate) fn dev(arguments: &DevArguments) -> Result<ExitCode> {
     let file = arguments.flags.clone();
     let text = std::fs::read_to_string(&file)
         .with_context(|| format!("cannot read {}", file.display()))?;
-    let listen = arguments.listen;
+    let (listen, with_flagd_ports) = (arguments.listen, arguments.flagd_ports);
     block_on(async move {
         let running = tidegate_server::dev::start(listen, &text, clock())
             .await
@@ -100,6 +97,9 @@ pub(crate) fn dev(arguments: &DevArguments) -> Result<ExitCode> {
                 tidegate_server::dev::DevError::Flags(violations) => in_file(&file, &violations),
                 tidegate_server::dev::DevError::Start(error) => error.into(),
             })?;
+        if with_flagd_ports {
+            open_flagd_ports(&running, tidegate_server::DEFAULT_PROJECT).await?;
+        }
         announce(&running);
         tokio::select! {
             outcome = wait_for_stop() => outcome?,
@@ -108,6 +108,14 @@ pub(crate) fn dev(arguments: &DevArguments) -> Result<ExitCode> {
         running.stop(DRAIN).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Answers at flagd's ports too, or at none if one of them is taken.
+async fn open_flagd_ports(running: &Running, project: &str) -> Result<()> {
+    running
+        .open_flagd_ports(project)
+        .await
+        .context("--flagd-ports needs the ports 8013, 8015 and 8016 of this machine")
 }
 
 /// Reads the file again and again, and serves it when its text differs.
@@ -209,6 +217,7 @@ pub(crate) fn start_logging_at(level: tracing::Level) {
         .from_env_lossy();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .finish();
     // A second call in one process keeps the first subscriber.

@@ -29,6 +29,9 @@ impl ColumnStore {
                 self.compact_day(&mut inner, &state, day, &files, &mut report)?;
             }
         }
+        // Our own view of the lake before counts as a reader; it ends here.
+        drop(state);
+        inner.discard(self.io.as_ref(), []);
         Ok(report)
     }
 

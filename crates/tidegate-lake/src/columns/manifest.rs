@@ -34,6 +34,8 @@ pub struct FileMeta {
     pub checksum: u64,
     /// Its row groups in order.
     pub groups: Vec<RowGroupMeta>,
+    /// The latest time of an event that is not quarantined, microseconds since 1970.
+    pub last_time_us: Option<i64>,
     /// True if it is the product of a compaction: no id occurs twice in it.
     pub is_compacted: bool,
 }
@@ -157,6 +159,12 @@ impl LakeState {
             days.entry(file.day).or_default().push(file);
         }
         days
+    }
+
+    /// The event files of one day, by name.
+    #[must_use]
+    pub fn files_of(&self, day: i64) -> Vec<&FileMeta> {
+        self.files.values().filter(|file| file.day == day).collect()
     }
 
     /// Rows in all event files, copies and erased ones included.

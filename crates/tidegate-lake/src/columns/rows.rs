@@ -1,14 +1,17 @@
-//! Rows of one bucket, decoded to plain columns, and texts interned over all of them.
+//! Rows of one bucket and day, decoded to plain columns, and names interned over the whole lake.
 
 use super::ColumnError;
 use super::file::{groups_of, read_batches};
 use super::manifest::{FileMeta, LakeState};
 use super::schema::{column, reading_schema};
 use crate::io::LakeIo;
-use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch};
+use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use tidegate_metrics::EventKind;
 
 /// Interned texts. Number 0 is "no text".
 #[derive(Debug)]
@@ -58,25 +61,28 @@ impl Texts {
     }
 }
 
-/// Rows of one bucket in (time, event id) order, each event once, without quarantined events and
-/// erased units. All columns have the same length.
+/// Rows of one bucket on one day in (time, event id) order, each event once, without quarantined
+/// events and erased units. `unit`, `time_us`, `kind`, `name` and `value` have the same length;
+/// so has `properties` if it was asked for, else it is empty.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Rows {
     /// Ordinal of the unit in its bucket.
     pub unit: Vec<u32>,
     /// Event time, microseconds since 1970.
     pub time_us: Vec<i64>,
-    /// Interned kind.
-    pub kind: Vec<u32>,
+    /// Kind.
+    pub kind: Vec<EventKind>,
     /// Interned name.
     pub name: Vec<u32>,
     /// Value; NaN for none.
     pub value: Vec<f64>,
-    /// Interned variant of an exposure or evaluation; 0 for none.
-    pub variant: Vec<u32>,
-    /// Interned JSON text of the properties; 0 for none, and everywhere if not asked for.
+    /// Exposures and evaluations: row, and interned variant of the flag in `name`.
+    pub variants: Vec<(usize, u32)>,
+    /// Position in `property_texts`, plus one; 0 for none.
     pub properties: Vec<u32>,
-    ids: Vec<[u8; 16]>,
+    /// JSON texts of properties.
+    pub property_texts: Vec<Box<str>>,
+    pub(super) ids: Vec<[u8; 16]>,
 }
 
 impl Rows {
@@ -92,34 +98,47 @@ impl Rows {
         self.unit.is_empty()
     }
 
-    fn retain_order(&mut self, order: &[usize]) {
-        fn pick<T: Copy>(column: &mut Vec<T>, order: &[usize]) {
-            *column = order
-                .iter()
-                .filter_map(|at| column.get(*at).copied())
-                .collect();
-        }
-        pick(&mut self.unit, order);
-        pick(&mut self.time_us, order);
-        pick(&mut self.kind, order);
-        pick(&mut self.name, order);
-        pick(&mut self.value, order);
-        pick(&mut self.variant, order);
-        pick(&mut self.properties, order);
-        self.ids.clear();
+    /// The JSON text of a row's properties, if it has any and they were asked for.
+    #[must_use]
+    pub fn property_text(&self, row: usize) -> Option<&str> {
+        let number = usize::try_from(*self.properties.get(row)?).ok()?;
+        let text = self.property_texts.get(number.checked_sub(1)?)?;
+        Some(text)
+    }
+
+    /// Bytes held on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let fixed = size_of::<u32>() * 2 + size_of::<i64>() + size_of::<f64>() + 1;
+        let texts: usize = self.property_texts.iter().map(|text| text.len() + 16).sum();
+        self.len() * fixed + self.variants.len() * 16 + self.properties.len() * 4 + texts
     }
 
     // Files of one day overlap until compaction: order them into one run and keep one copy of
     // each id, as compaction would.
-    fn merge_from(&mut self, start: usize) {
-        let mut order: Vec<usize> = (start..self.len()).collect();
+    fn merge(&mut self) {
+        let mut order: Vec<usize> = (0..self.len()).collect();
         let key = |at: &usize| (self.time_us.get(*at), self.ids.get(*at));
         order.sort_by(|a, b| key(a).cmp(&key(b)));
         let mut seen = FxHashSet::default();
         order.retain(|at| self.ids.get(*at).is_some_and(|id| seen.insert(*id)));
-        let whole: Vec<usize> = (0..start).chain(order).collect();
-        self.retain_order(&whole);
+        let variants: FxHashMap<usize, u32> = self.variants.drain(..).collect();
+        for (to, from) in order.iter().enumerate() {
+            self.variants
+                .extend(variants.get(from).map(|variant| (to, *variant)));
+        }
+        pick(&mut self.unit, &order);
+        pick(&mut self.time_us, &order);
+        pick(&mut self.kind, &order);
+        pick(&mut self.name, &order);
+        pick(&mut self.value, &order);
+        pick(&mut self.properties, &order);
     }
+}
+
+fn pick<T: Copy>(column: &mut Vec<T>, order: &[usize]) {
+    let picked = order.iter().filter_map(|at| column.get(*at).copied());
+    *column = picked.collect();
 }
 
 /// What a scan needs.
@@ -132,30 +151,22 @@ pub(super) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// The rows of a bucket on days of a range, in order.
-    pub(super) fn bucket(
+    /// The rows of a bucket in the files of one day, in order.
+    pub(super) fn day(
         &self,
+        files: &[&FileMeta],
         bucket: u16,
-        days: std::ops::RangeInclusive<i64>,
-        texts: &mut Texts,
+        texts: &Mutex<Texts>,
     ) -> Result<Rows, ColumnError> {
         let mut rows = Rows::default();
-        for (day, files) in self.state.days() {
-            if !days.contains(&day) {
-                continue;
-            }
-            let start = rows.len();
-            let is_one_run = matches!(files.as_slice(), [file] if file.is_compacted);
-            for file in files {
-                self.file(file, bucket, !is_one_run, &mut rows, texts)?;
-            }
-            if is_one_run {
-                rows.ids.clear();
-            } else {
-                rows.ids.splice(0..0, std::iter::repeat_n([0; 16], start));
-                rows.merge_from(start);
-            }
+        let is_one_run = matches!(files, [file] if file.is_compacted);
+        for file in files {
+            self.file(file, bucket, !is_one_run, &mut rows, texts)?;
         }
+        if !is_one_run {
+            rows.merge();
+        }
+        rows.ids = Vec::new();
         Ok(rows)
     }
 
@@ -165,7 +176,7 @@ impl Scan<'_> {
         bucket: u16,
         with_ids: bool,
         rows: &mut Rows,
-        texts: &mut Texts,
+        texts: &Mutex<Texts>,
     ) -> Result<(), ColumnError> {
         let groups = groups_of(&file.groups, bucket);
         if groups.is_empty() {
@@ -189,8 +200,9 @@ impl Scan<'_> {
         }
         let path = self.dir.join(&file.name);
         let schema = Some(reading_schema());
+        let io = self.io;
         read_batches(
-            self.io,
+            io,
             &path,
             Some(groups),
             Some(&columns),
@@ -215,32 +227,20 @@ impl Decoder<'_> {
     fn push(
         &self,
         bucket: u16,
-        erased: &std::collections::BTreeSet<(u16, u32)>,
+        erased: &BTreeSet<(u16, u32)>,
         rows: &mut Rows,
-        texts: &mut Texts,
+        texts: &Mutex<Texts>,
     ) -> Result<(), &'static str> {
-        let buckets = self.column("bucket")?;
-        let buckets = buckets.as_primitive_opt::<UInt16Type>().ok_or("bucket")?;
         let unit = self.column("unit")?;
         let unit = unit.as_primitive_opt::<UInt32Type>().ok_or("unit")?;
-        let quarantined = self.column("quarantined")?;
-        let quarantined = quarantined.as_boolean_opt().ok_or("quarantined")?;
-        let has_quarantined = quarantined.true_count() > 0;
-        let has_erased = erased
-            .range((bucket, 0)..=(bucket, u32::MAX))
-            .next()
-            .is_some();
-        let kept: Vec<usize> = (0..self.batch.num_rows())
-            .filter(|row| buckets.value(*row) == bucket)
-            .filter(|row| !has_quarantined || !quarantined.value(*row))
-            .filter(|row| !has_erased || !erased.contains(&(bucket, unit.value(*row))))
-            .collect();
+        let kept = self.kept(bucket, erased, unit)?;
         let time = self.column("time")?;
         let time = time
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or("time")?;
         let value = self.column("value")?;
         let value = value.as_primitive_opt::<Float64Type>().ok_or("value")?;
+        let start = rows.len();
         rows.unit.extend(kept.iter().map(|row| unit.value(*row)));
         rows.time_us.extend(kept.iter().map(|row| time.value(*row)));
         rows.value.extend(kept.iter().map(|row| {
@@ -251,13 +251,24 @@ impl Decoder<'_> {
                 f64::NAN
             }
         }));
-        self.texts("kind", &kept, &mut rows.kind, texts)?;
-        self.texts("name", &kept, &mut rows.name, texts)?;
-        self.texts("variant", &kept, &mut rows.variant, texts)?;
+        let kind_of = |text: &str| text.parse::<EventKind>().ok();
+        let kinds = self.texts("kind", &kept, kind_of)?;
+        for kind in kinds {
+            rows.kind.push(kind.flatten().ok_or("kind")?);
+        }
+        let intern = |text: &str| {
+            let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+            texts.intern(text)
+        };
+        let names = self.texts("name", &kept, intern)?;
+        rows.name
+            .extend(names.into_iter().map(Option::unwrap_or_default));
+        let variants = self.texts("variant", &kept, intern)?;
+        let found = (start..).zip(variants);
+        rows.variants
+            .extend(found.filter_map(|(row, variant)| Some((row, variant?))));
         if self.batch.column_by_name("properties").is_some() {
-            self.texts("properties", &kept, &mut rows.properties, texts)?;
-        } else {
-            rows.properties.resize(rows.unit.len(), 0);
+            self.push_properties(&kept, rows)?;
         }
         if let Some(ids) = self.batch.column_by_name("event_id") {
             let ids = ids.as_fixed_size_binary_opt().ok_or("event_id")?;
@@ -269,30 +280,62 @@ impl Decoder<'_> {
         Ok(())
     }
 
+    fn kept(
+        &self,
+        bucket: u16,
+        erased: &BTreeSet<(u16, u32)>,
+        unit: &UInt32Array,
+    ) -> Result<Vec<usize>, &'static str> {
+        let buckets = self.column("bucket")?;
+        let buckets = buckets.as_primitive_opt::<UInt16Type>().ok_or("bucket")?;
+        let quarantined = self.column("quarantined")?;
+        let quarantined = quarantined.as_boolean_opt().ok_or("quarantined")?;
+        let has_quarantined = quarantined.true_count() > 0;
+        let mut erased_here = erased.range((bucket, 0)..=(bucket, u32::MAX));
+        let has_erased = erased_here.next().is_some();
+        let kept = (0..self.batch.num_rows())
+            .filter(|row| buckets.value(*row) == bucket)
+            .filter(|row| !has_quarantined || !quarantined.value(*row))
+            .filter(|row| !has_erased || !erased.contains(&(bucket, unit.value(*row))));
+        Ok(kept.collect())
+    }
+
+    fn push_properties(&self, kept: &[usize], rows: &mut Rows) -> Result<(), &'static str> {
+        let texts = &mut rows.property_texts;
+        let keep = |text: &str| {
+            texts.push(text.into());
+            u32::try_from(texts.len()).unwrap_or(0)
+        };
+        let numbers = self.texts("properties", kept, keep)?;
+        rows.properties
+            .extend(numbers.into_iter().map(Option::unwrap_or_default));
+        Ok(())
+    }
+
     fn column(&self, name: &'static str) -> Result<&dyn Array, &'static str> {
         let found = self.batch.column_by_name(name);
         found.map(AsRef::as_ref).ok_or(name)
     }
 
-    fn texts(
+    /// A text column's kept rows, each distinct text seen by `convert` once.
+    fn texts<T: Copy>(
         &self,
         name: &'static str,
         kept: &[usize],
-        into: &mut Vec<u32>,
-        texts: &mut Texts,
-    ) -> Result<(), &'static str> {
+        convert: impl FnMut(&str) -> T,
+    ) -> Result<Vec<Option<T>>, &'static str> {
         let array: &DictionaryArray<Int32Type> =
             self.column(name)?.as_dictionary_opt().ok_or(name)?;
         let values = array.values().as_string_opt::<i32>().ok_or(name)?;
-        let numbers: Vec<u32> = (0..values.len())
-            .map(|at| texts.intern(values.value(at)))
+        let converted: Vec<T> = (0..values.len())
+            .map(|at| values.value(at))
+            .map(convert)
             .collect();
         let keys = array.keys();
-        into.extend(kept.iter().map(|row| {
-            let key = keys.is_valid(*row).then(|| keys.value(*row));
-            let at = key.and_then(|key| usize::try_from(key).ok());
-            at.and_then(|at| numbers.get(at).copied()).unwrap_or(0)
-        }));
-        Ok(())
+        let of_row = |row: &usize| {
+            let key = keys.is_valid(*row).then(|| keys.value(*row))?;
+            converted.get(usize::try_from(key).ok()?).copied()
+        };
+        Ok(kept.iter().map(of_row).collect())
     }
 }

@@ -2,12 +2,15 @@
 
 use super::ColumnError;
 use super::file::{FileWriter, Finished};
+use super::hot::{HotKey, HotTier};
 use super::manifest::{FileMeta, LakeState, Manifest, Record, RowGroupMeta};
 use super::rows::{Rows, Scan, Texts};
-use super::schema::{PlacedEvent, event_batch, event_schema};
+use super::schema::{PlacedEvent, column, event_batch, event_schema};
 use super::units::{Units, write_entries};
 use crate::io::LakeIo;
 use crate::log::{Committed, EventLog};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ pub struct ColumnOptions {
     pub group_rows: u64,
     /// Events taken from the log in one flush.
     pub flush_events: usize,
+    /// Bytes of decoded columns kept in memory.
+    pub hot_bytes: usize,
 }
 
 impl Default for ColumnOptions {
@@ -32,6 +37,7 @@ impl Default for ColumnOptions {
             buckets: 64,
             group_rows: 32_768,
             flush_events: 500_000,
+            hot_bytes: 768 << 20,
         }
     }
 }
@@ -76,6 +82,8 @@ pub struct ColumnStore {
     pub(super) events_dir: PathBuf,
     pub(super) units_dir: PathBuf,
     pub(super) options: ColumnOptions,
+    texts: Mutex<Texts>,
+    hot: HotTier,
     inner: Mutex<Inner>,
 }
 
@@ -103,6 +111,8 @@ impl ColumnStore {
             io,
             events_dir,
             units_dir,
+            texts: Mutex::new(Texts::default()),
+            hot: HotTier::new(options.hot_bytes),
             options,
             inner: Mutex::new(Inner {
                 manifest,
@@ -151,25 +161,37 @@ impl ColumnStore {
         state
     }
 
-    /// The rows of a bucket on a range of days (days since 1970 in UTC).
+    /// The rows of a bucket on one day (days since 1970 in UTC), from the hot tier if they are
+    /// there.
     ///
     /// # Errors
     /// [`ColumnError`] if the disk fails or what is stored is damaged.
-    pub fn rows(
+    pub fn day_rows(
         &self,
         state: &LakeState,
+        day: i64,
         bucket: u16,
-        days: std::ops::RangeInclusive<i64>,
         with_properties: bool,
-        texts: &mut Texts,
-    ) -> Result<Rows, ColumnError> {
+    ) -> Result<Arc<Rows>, ColumnError> {
+        let files = state.files_of(day);
+        let key = HotKey::new(day, bucket, with_properties, &files, state);
+        if let Some(rows) = self.hot.get(&key) {
+            return Ok(rows);
+        }
         let scan = Scan {
             io: self.io.as_ref(),
             dir: &self.events_dir,
             state,
             with_properties,
         };
-        scan.bucket(bucket, days, texts)
+        let rows = Arc::new(scan.day(&files, bucket, &self.texts)?);
+        self.hot.put(key, &rows);
+        Ok(rows)
+    }
+
+    /// Looks at the interned names and variants.
+    pub fn with_texts<T>(&self, look: impl FnOnce(&Texts) -> T) -> T {
+        look(&self.texts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Units ever seen in a bucket; ordinals are below.
@@ -347,6 +369,7 @@ pub(super) struct DayWriter<'s> {
     group_rows: u64,
     groups: Vec<RowGroupMeta>,
     open: Option<RowGroupMeta>,
+    last_time_us: Option<i64>,
 }
 
 impl<'s> DayWriter<'s> {
@@ -358,15 +381,13 @@ impl<'s> DayWriter<'s> {
             group_rows: store.options.group_rows,
             groups: Vec::new(),
             open: None,
+            last_time_us: None,
         })
     }
 
-    pub(super) fn write(
-        &mut self,
-        bucket: u16,
-        batch: &arrow::array::RecordBatch,
-    ) -> Result<(), ColumnError> {
+    pub(super) fn write(&mut self, bucket: u16, batch: &RecordBatch) -> Result<(), ColumnError> {
         self.writer.write(batch)?;
+        self.last_time_us = self.last_time_us.max(last_time_us(batch));
         let rows = batch.num_rows() as u64;
         let open = self.open.get_or_insert(RowGroupMeta {
             first_bucket: bucket,
@@ -403,9 +424,18 @@ impl<'s> DayWriter<'s> {
             bytes,
             checksum,
             groups: self.groups,
+            last_time_us: self.last_time_us,
             is_compacted,
         })
     }
+}
+
+fn last_time_us(batch: &RecordBatch) -> Option<i64> {
+    let time = batch.columns().get(column::TIME)?;
+    let time = time.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let quarantined = batch.columns().get(column::QUARANTINED)?.as_boolean_opt()?;
+    let counted = (0..batch.num_rows()).filter(|row| !quarantined.value(*row));
+    counted.map(|row| time.value(row)).max()
 }
 
 pub(super) fn day_text(day: i64) -> String {

@@ -8,6 +8,7 @@
 mod difference;
 mod error;
 pub mod objects;
+mod owned;
 pub mod stop;
 pub mod tokens;
 
@@ -26,6 +27,7 @@ use crate::access::{AccessBook, Principal, PrincipalKind};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::live::Live;
+use crate::operations::Operations;
 use crate::rate_limit::RateLimits;
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -57,12 +59,16 @@ pub struct Parts {
     pub stops: Stops,
     /// Who is connected, and when all of them are to go.
     pub streams: Streams,
+    /// Counters, the signing key, and which web pages may call.
+    pub operations: Operations,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Taken in turns by those who load configuration, so that waiting writers share one load.
     pub loading: tokio::sync::Mutex<()>,
     /// Wakes the reconciler; carries no data, so waking twice is waking once.
     pub changed: Notify,
+    /// Held while this server uses its data folder.
+    pub data_dir_lock: Option<std::fs::File>,
 }
 
 impl App {

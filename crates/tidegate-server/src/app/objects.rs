@@ -12,6 +12,7 @@ use tidegate_store::{
 };
 
 use super::difference::difference;
+use super::owned::keep_owned;
 use super::{App, AppError, Violation, actor_of};
 use crate::access::Principal;
 use crate::live::{LiveSet, assemble};
@@ -133,7 +134,7 @@ pub async fn write(
     let before = find(app, place).await?;
     let live_before = before.as_ref().filter(|object| !object.deleted);
     let expected = expected(place, belief, before.as_ref())?;
-    let spec = canonical(app, place, spec)?;
+    let spec = canonical(app, place, spec, live_before)?;
     let warnings = warnings_of(app, place, &spec)?;
     let mut change = ObjectChange::new(
         (place.project.clone(), place.kind, place.key.clone()),
@@ -150,6 +151,42 @@ pub async fn write(
         created: live_before.is_none(),
         warnings,
     })
+}
+
+/// Lifts a kill, so that the flag's rules decide again.
+///
+/// # Errors
+/// A flag that is not killed; no reason; storage.
+pub async fn revive(
+    app: &App,
+    principal: &Principal,
+    place: &Place,
+    reason: &str,
+) -> Result<Committed, AppError> {
+    if reason.trim().is_empty() {
+        return Err(AppError::invalid(
+            "/reason",
+            "reason-needed",
+            "say why it is safe again",
+        ));
+    }
+    let stored = read(app, place).await?;
+    let flag = FlagSpec::from_json(place.key.as_str(), &stored.spec)?;
+    let spec = flag
+        .unkill()
+        .map_err(|error| AppError::Conflict(format!("{}: {error}", place.what())))?
+        .to_json();
+    let mut change = ObjectChange::new(
+        (place.project.clone(), place.kind, place.key.clone()),
+        Expected::Revision(stored.revision),
+        Write::Put(spec.clone()),
+        actor_of(principal),
+        app.clock.now_us(),
+    )
+    .with_reason(reason.to_owned());
+    change.action = Some("flag.revive-kill".to_owned());
+    change.changes = difference(Some(&stored.spec), Some(&spec));
+    commit(app, place, change).await
 }
 
 /// Deletes one object, leaving a tombstone.
@@ -228,9 +265,20 @@ fn expected(
 }
 
 /// The definition in the form that is stored, or everything that is wrong with it.
-fn canonical(app: &App, place: &Place, spec: Value) -> Result<Value, AppError> {
+fn canonical(
+    app: &App,
+    place: &Place,
+    spec: Value,
+    before: Option<&StoredObject>,
+) -> Result<Value, AppError> {
     match place.kind {
-        ObjectKind::Flag => Ok(FlagSpec::from_json(place.key.as_str(), &spec)?.to_json()),
+        ObjectKind::Flag => {
+            let key = place.key.as_str();
+            let wanted = FlagSpec::from_json(key, &spec)?;
+            let current = before.and_then(|object| FlagSpec::from_json(key, &object.spec).ok());
+            let project = place.project.as_str();
+            Ok(keep_owned(app, project, key, current.as_ref(), wanted)?.to_json())
+        }
         ObjectKind::Segment => Ok(Segment::from_json(&spec, &app.flag_limits)?.to_json()),
         ObjectKind::Rollout => {
             let known = known_flag(app, place, &spec);
@@ -324,6 +372,18 @@ fn refuse_if_needed(app: &App, place: &Place) -> Result<(), AppError> {
         ObjectKind::Segment => uses_segment,
         _ => return Ok(()),
     };
+    if place.kind == ObjectKind::Flag {
+        let steering = app
+            .rollouts
+            .steering(place.project.as_str(), place.key.as_str());
+        if let Some(active) = steering.into_iter().find(|rollout| rollout.is_active) {
+            return Err(AppError::Conflict(format!(
+                "{} is steered by rollout {:?}; abort that first",
+                place.what(),
+                active.key
+            )));
+        }
+    }
     let set = project.load();
     let dependants: Vec<&str> = set
         .specs

@@ -40,6 +40,20 @@ pub(crate) async fn list(
     Ok(Json(json!({ "rows": rows })).into_response())
 }
 
+/// `GET /api/v1/audit/public-key`; it names no project and helps whoever verifies an export.
+pub(crate) async fn public_key(State(app): State<App>) -> Result<Response, AppError> {
+    let signer = app.operations.signer.as_ref();
+    let key =
+        signer.ok_or_else(|| AppError::NotFound("a key that signs checkpoints".to_owned()))?;
+    let key = key.public_key();
+    let answer = json!({
+        "algorithm": "ed25519",
+        "id": key.id(),
+        "public_key": key.to_string(),
+    });
+    Ok(Json(answer).into_response())
+}
+
 fn describe(entry: &AuditEntry) -> Value {
     let object = entry
         .object

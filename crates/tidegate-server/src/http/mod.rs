@@ -3,9 +3,11 @@
 mod audit;
 mod body;
 pub(crate) mod connect;
+pub mod cors;
 mod events;
 mod health;
 pub(crate) mod manifest;
+mod metrics;
 mod objects;
 mod ofrep;
 mod openapi;
@@ -18,7 +20,9 @@ mod status;
 mod tokens;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::Response;
 
 use crate::access::Permission as P;
@@ -49,7 +53,9 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = manifest::routes(routes);
     let (router, rows) = routes.finish();
     (
-        router.layer(axum::middleware::map_response(headers_for_all)),
+        router
+            .layer(from_fn_with_state(app.clone(), cors::layer))
+            .layer(map_response_with_state(app.clone(), finish)),
         rows,
     )
 }
@@ -99,6 +105,13 @@ fn public(routes: Routes) -> Routes {
             open("/api/v1/openapi.json", "This document"),
             openapi::document,
         )
+        .add(
+            open(
+                "/api/v1/audit/public-key",
+                "The key that audit checkpoints are signed with",
+            ),
+            audit::public_key,
+        )
 }
 
 fn evaluation(routes: Routes) -> Routes {
@@ -125,6 +138,7 @@ fn definitions(routes: Routes) -> Routes {
     const ONE: &str = "/api/v1/projects/{project}/{collection}/{key}";
     const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
     const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
+    const REVIVE: &str = "/api/v1/projects/{project}/flags/{key}/revive";
     const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
     let read = |path, summary| {
         row(
@@ -163,6 +177,7 @@ fn definitions(routes: Routes) -> Routes {
             act(KILL, P::Stop, "Serve the off variant to everybody at once"),
             objects::kill,
         )
+        .add(act(REVIVE, P::Raise, "Lift a kill"), objects::revive)
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,
@@ -248,10 +263,19 @@ fn administration(routes: Routes) -> Routes {
             look("/status", P::Observe, "What is served, how fresh, to whom"),
             status::status,
         )
+        .add(
+            look(
+                "/metrics",
+                P::Observe,
+                "The same in numbers, for Prometheus",
+            ),
+            metrics::metrics,
+        )
 }
 
-/// Headers that every answer carries: nothing is sniffed, framed or referred.
-async fn headers_for_all(method: Method, mut response: Response) -> Response {
+/// What every answer goes through: it is counted, and nothing is sniffed, framed or referred.
+async fn finish(State(app): State<App>, method: Method, mut response: Response) -> Response {
+    app.operations.meters.answered(response.status().as_u16());
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,

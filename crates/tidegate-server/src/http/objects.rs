@@ -70,6 +70,9 @@ struct WrittenDocument {
     warnings: Vec<Violation>,
 }
 
+/// How long a kill's answer waits for its transaction. It is served before.
+const SETTLE_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Where a page starts and how long it is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,6 +198,9 @@ pub(crate) async fn kill(
     let request: KillRequest = serde_json::from_value(document)
         .map_err(|error| AppError::invalid("", "unexpected-shape", error.to_string()))?;
     let stopped = stop::kill(&app, &principal, &project, &key, &request.reason)?;
+    // It is served. Where storage is well the answer waits for the ordinary transaction too, so
+    // that the audit trail already shows it; where it is not, the answer does not wait.
+    let _ = tokio::time::timeout(SETTLE_WAIT, crate::reconcile::settle_stops(&app)).await;
     let answer = json!({
         "key": key,
         "stop": stopped.id,
@@ -202,6 +208,20 @@ pub(crate) async fn kill(
         "durable": stopped.durable,
     });
     Ok(Json(answer).into_response())
+}
+
+/// `POST /api/v1/projects/{project}/flags/{key}/revive`: lifts a kill.
+pub(crate) async fn revive(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path((project, key)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, AppError> {
+    let request: KillRequest = serde_json::from_value(body::json(&bytes, &app.flag_limits)?)
+        .map_err(|error| AppError::invalid("", "unexpected-shape", error.to_string()))?;
+    let place = Place::parse(&project, ObjectKind::Flag, &key)?;
+    let committed = objects::revive(&app, &principal, &place, &request.reason).await?;
+    Ok(Json(json!({ "key": key, "revision": committed.revision })).into_response())
 }
 
 /// `POST /api/v1/projects/{project}/flags/{key}/evaluate`: the value, and why.

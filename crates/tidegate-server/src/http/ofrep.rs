@@ -19,6 +19,7 @@ use tidegate_flags::{ErrorCode, Limits, Resolution, parse_context};
 use crate::access::Principal;
 use crate::app::App;
 use crate::live::LiveSet;
+use crate::meters::{Meters, Reasons};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -86,6 +87,7 @@ pub(crate) async fn evaluate_one(
     };
     let bound = set.ruleset.bind(&context, app.clock.now_seconds());
     let resolution = set.ruleset.evaluate(handle, &bound);
+    app.operations.meters.evaluated(resolution.reason);
     let mut text = Vec::with_capacity(256);
     let status = write_resolution(&mut text, &key, &resolution, targeting_key(&context));
     (status, [(CONTENT_TYPE, JSON)], text).into_response()
@@ -120,6 +122,7 @@ pub(crate) async fn evaluate_all(
         &context,
         now_seconds,
         &event_streams(&app, &principal),
+        &app.operations.meters,
     );
     (StatusCode::OK, [(CONTENT_TYPE, JSON), (ETAG, tag)], text).into_response()
 }
@@ -146,19 +149,28 @@ fn event_streams(app: &App, principal: &Principal) -> Value {
     }])
 }
 
-fn write_all(set: &LiveSet, context: &Map<String, Value>, now: i64, streams: &Value) -> Vec<u8> {
+fn write_all(
+    set: &LiveSet,
+    context: &Map<String, Value>,
+    now: i64,
+    streams: &Value,
+    meters: &Meters,
+) -> Vec<u8> {
     let bound = set.ruleset.bind(context, now);
     let context_id = targeting_key(context);
     let mut text = Vec::with_capacity(64 + set.ruleset.len() * 160);
     text.extend_from_slice(br#"{"flags":["#);
     let mut is_first = true;
+    let mut reasons = Reasons::default();
     set.ruleset.evaluate_all(&bound, |key, resolution| {
         if !is_first {
             text.push(b',');
         }
         is_first = false;
+        reasons.note(resolution.reason);
         write_resolution(&mut text, key, &resolution, context_id);
     });
+    meters.evaluated_all(&reasons);
     text.extend_from_slice(br#"],"metadata":"#);
     write_json(&mut text, set.ruleset.metadata());
     text.extend_from_slice(br#","eventStreams":"#);

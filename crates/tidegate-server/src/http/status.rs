@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tidegate_lake::LogHealth;
 
 use crate::access::Principal;
 use crate::app::App;
@@ -38,11 +39,29 @@ pub(crate) async fn status(
         "version": env!("CARGO_PKG_VERSION"),
         "now": rfc3339(app.clock.now_us()),
         "storage": storage,
+        "event_logs": event_logs(&app, &principal),
+        "stop_file": app.stops.file_state(),
         "pending_stops": app.stops.pending().len(),
         "tokens": app.access.load().len(),
         "projects": projects,
     }))
     .into_response()
+}
+
+fn event_logs(app: &App, principal: &Principal) -> Vec<Value> {
+    let mut logs = app.events.health();
+    logs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    logs.into_iter()
+        .filter(|(project, _)| principal.belongs_to(project))
+        .map(|(project, health)| {
+            let (state, reason) = match health {
+                LogHealth::Writing => ("writing", None),
+                LogHealth::DiskNearlyFull => ("disk_nearly_full", None),
+                LogHealth::ReadOnly { cause } => ("read_only", Some(cause)),
+            };
+            json!({ "project": project, "state": state, "reason": reason })
+        })
+        .collect()
 }
 
 fn describe(app: &App, project: &LiveProject) -> Value {

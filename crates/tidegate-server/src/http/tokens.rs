@@ -75,6 +75,13 @@ pub(crate) async fn create(
     let kind: TokenKind = request.kind.parse().map_err(|_| {
         AppError::invalid("/kind", "unknown-kind", "one of admin, server, browser, ci")
     })?;
+    if request.expires_in_days == Some(0) {
+        return Err(AppError::invalid(
+            "/expires_in_days",
+            "out-of-range",
+            "1 to 65535 days",
+        ));
+    }
     let now_us = app.clock.now_us();
     let wanted = NewToken {
         name: request.name,

@@ -112,6 +112,8 @@ fn write_stop_record(app: &App, rollout: &mut Active, change: &Change) -> Execut
                 MAYBE_APPLIED
             }
         }
+        // Without its flag or rule there is nobody left to protect.
+        Err(AppError::NotFound(_) | AppError::Invalid(_)) => ExecutorEvent::Done,
         Err(error) => {
             tracing::error!(%error, rollout = %rollout.name.1, "a stop could not be served");
             NOT_APPLIED
@@ -189,10 +191,15 @@ async fn write_share(app: &App, rollout: &Active, change: &Change) -> Result<(),
     objects::commit(app, &place, write).await.map(|_| ())
 }
 
-/// The share that is served now, stops included.
+/// The share that is served now, stops included. A flag or rule that is gone serves nobody.
 pub(super) fn served_share(app: &App, rollout: &Active) -> Option<BasisPoints> {
     let set = app.live.project(&rollout.name.0)?.load();
-    let flag = set.specs.get(&rollout.spec.flag)?;
-    let allocation = flag.allocation(&rule_id(&rollout.name.1)).ok()?;
-    BasisPoints::new(allocation.treatment_bp)
+    let rule = rule_id(&rollout.name.1);
+    let allocation = set
+        .specs
+        .get(&rollout.spec.flag)
+        .and_then(|flag| flag.allocation(&rule).ok());
+    allocation.map_or(Some(BasisPoints::ZERO), |found| {
+        BasisPoints::new(found.treatment_bp)
+    })
 }

@@ -87,6 +87,17 @@ pub struct Standing {
     pub plan: Plan,
 }
 
+/// A rollout's hold on a flag.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    /// The rollout's key.
+    pub(crate) key: String,
+    /// The id of its rule in the flag.
+    pub(crate) rule: String,
+    /// Whether it has not ended.
+    pub(crate) is_active: bool,
+}
+
 impl Rollouts {
     /// Follows the log of events on behalf of every running rollout.
     #[must_use]
@@ -134,6 +145,22 @@ impl Rollouts {
         self.lock_standings()
             .get(&(project.to_owned(), key.to_owned()))
             .cloned()
+    }
+
+    /// The rollouts that steer a flag, running or ended.
+    #[must_use]
+    pub(crate) fn steering(&self, project: &str, flag: &str) -> Vec<Steering> {
+        let standings = self.lock_standings();
+        let of_flag = standings
+            .iter()
+            .filter(|((owner, _), standing)| owner == project && standing.flag == flag);
+        of_flag
+            .map(|((_, key), standing)| Steering {
+                key: key.clone(),
+                rule: start::rule_id(key),
+                is_active: !matches!(standing.lifecycle.as_str(), "completed" | "rolled back"),
+            })
+            .collect()
     }
 
     fn put_standing(&self, rollout: &Active, plan: Plan) {

@@ -472,7 +472,7 @@ mod tests {
         for _ in 0..3 {
             watch.count(&request("t", "on", 97.5, false), 0, Arm::Treatment);
         }
-        let Some((Measured::LatencyLadder { rungs }, _)) = watch.measured(0) else {
+        let Some(Measured::LatencyLadder { rungs }) = watch.measured(0) else {
             panic!()
         };
         let slow: Vec<u64> = rungs.iter().map(|rung| rung.slow[0].treatment).collect();

@@ -105,8 +105,10 @@ impl Server {
             stops: Stops::new(None, Vec::new()),
             rollouts,
             streams,
+            operations: tidegate_server::operations::Operations::default(),
             clock: Arc::new(SystemClock::start()),
             loading: tokio::sync::Mutex::default(),
+            data_dir_lock: None,
             changed: Notify::new(),
         });
         if settings.keeps_state {

@@ -1,3 +1,5 @@
+//! What `certify` promises, held against published values, properties and bad input.
+
 use super::study::RowPlan;
 use super::*;
 

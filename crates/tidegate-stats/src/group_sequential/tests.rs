@@ -1,3 +1,5 @@
+//! What `group_sequential` promises, held against published values, properties and bad input.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -1,3 +1,5 @@
+//! What `multiplicity` promises, held against published values, properties and bad input.
+
 use proptest::prelude::*;
 
 use super::*;

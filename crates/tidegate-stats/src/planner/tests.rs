@@ -1,3 +1,5 @@
+//! What `planner` promises, held against published values, properties and bad input.
+
 use super::*;
 
 fn question(method: PlanMethod) -> Question {

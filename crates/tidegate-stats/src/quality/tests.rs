@@ -1,3 +1,5 @@
+//! What `quality` promises, held against published values, properties and bad input.
+
 use super::*;
 use crate::srm::{Phase, SrmOptions, check};
 

@@ -1,3 +1,5 @@
+//! What `srm` promises, held against published values, properties and bad input.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -105,7 +105,32 @@ fn canonical(document: &Document) -> Document {
     {
         document.spec = spec.to_json();
     }
+    document.spec = without_owned(&document, document.spec.clone());
     document
+}
+
+/// A definition without what the server owns in it: kills, and the rules of rollouts.
+fn without_owned(document: &Document, mut spec: Value) -> Value {
+    if document.kind != "flag" {
+        return spec;
+    }
+    if let Some(fields) = spec.as_object_mut() {
+        fields.shift_remove("killed");
+        let rules = fields.get_mut("rules").and_then(Value::as_array_mut);
+        let is_left_empty = rules.is_some_and(|rules| {
+            rules.retain(|rule| {
+                !rule["id"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .starts_with("rollout-")
+            });
+            rules.is_empty()
+        });
+        if is_left_empty {
+            fields.shift_remove("rules");
+        }
+    }
+    spec
 }
 
 /// Does what the step needs; returns the revision afterwards.

@@ -68,6 +68,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         bootstrap_token: Some(token.clone()),
         rate_limit: None,
         open_door: true,
+        allowed_origins: Default::default(),
     };
     let (seed, format) = (arguments.seed, arguments.output.output);
     let stays = !arguments.exit_when_done;

@@ -1,0 +1,282 @@
+//! Queries executed natively: bucket by bucket, in time order, on the decoded columns.
+//!
+//! A unit lives in one bucket, so buckets are independent and their findings add up. Per bucket:
+//! read the days, assign units by their exposures, classify each event once into a bit mask, and
+//! hand (unit, time, mask, value) to the pure folds of `tidegate-metrics`. Nothing is sorted,
+//! joined or shuffled; memory is the hot tier plus one bucket's state per thread.
+
+mod classify;
+mod names;
+
+use crate::columns::{ColumnError, ColumnStore, LakeState, Rows};
+use classify::Classifier;
+use names::Names;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_metrics::{
+    Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind, ExposureEvent,
+    Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query, Retention,
+    UnitMeasurements, Usage, assign_units, measure_units, summarise,
+};
+use tidegate_stats::StatsError;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The query itself is wrong.
+    #[error("query cannot be answered: {} problems, first {}", .0.len(), first(.0))]
+    Definition(Vec<DefinitionProblem>),
+    /// The files.
+    #[error(transparent)]
+    Columns(#[from] ColumnError),
+    /// The numbers.
+    #[error(transparent)]
+    Statistics(#[from] StatsError),
+}
+
+fn first(problems: &[DefinitionProblem]) -> String {
+    problems
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// Answers a query from the files of a lake at one moment, with so many threads.
+pub(crate) fn answer(
+    store: &ColumnStore,
+    query: &Query,
+    threads: usize,
+) -> Result<Answer, QueryError> {
+    let problems = query.problems();
+    if !problems.is_empty() {
+        return Err(QueryError::Definition(problems));
+    }
+    let state = store.state();
+    let names = Names::default();
+    let days = days_to_read(query, &state);
+    let files = state.files.values().filter(|file| days.contains(&file.day));
+    // One end for all buckets: what is still open must not depend on how units are spread.
+    let data_end_us = files.filter_map(|file| file.last_time_us).max();
+    let run = Run {
+        store,
+        state: &state,
+        query,
+        names: &names,
+        days,
+        end_us: data_end_us.unwrap_or(i64::MIN),
+    };
+    let mut parts = run.all_buckets(threads)?;
+    parts.sort_by_key(|part| part.bucket);
+    let events = parts.iter().map(|part| part.events).sum();
+    let found: Vec<Found> = parts.into_iter().map(|part| part.found).collect();
+    let mut findings = join(query, found)?;
+    let names = names.sorted_into(&mut findings);
+    Ok(Answer {
+        findings,
+        names,
+        watermark: state.flushed_sequence,
+        data_end_us,
+        events,
+    })
+}
+
+/// The days whose rows matter: those asked for, earlier ones for covariates, and later ones for
+/// windows that run past the end.
+fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
+    let whole_days = |seconds: Option<u64>| {
+        let days = seconds.map_or(0, |seconds| seconds.div_ceil(86_400));
+        i64::try_from(days).unwrap_or(i64::MAX)
+    };
+    let (first, last) = match query {
+        Query::UnitMetric { metric, days, .. } => {
+            let before = whole_days(metric.covariate_seconds);
+            (days.first.saturating_sub(before), days.last)
+        }
+        Query::Journey { journey, days, .. } => {
+            let after = journey
+                .within_seconds
+                .map_or(i64::MAX, |s| whole_days(Some(s)));
+            (days.first, days.last.saturating_add(after))
+        }
+        Query::Usage { days, .. } | Query::Retention { days, .. } => (days.first, days.last),
+    };
+    let known = state.days().into_keys();
+    known.filter(|day| (first..=last).contains(day)).collect()
+}
+
+enum Found {
+    Metric(UnitMeasurements),
+    Journey(JourneyReport),
+    Usage(Usage),
+    Retention(Retention),
+}
+
+struct Part {
+    bucket: u16,
+    found: Found,
+    events: u64,
+}
+
+struct Run<'r> {
+    store: &'r ColumnStore,
+    state: &'r LakeState,
+    query: &'r Query,
+    names: &'r Names,
+    days: Vec<i64>,
+    end_us: i64,
+}
+
+impl Run<'_> {
+    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, ColumnError> {
+        let next = AtomicU16::new(0);
+        let parts = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let bucket = next.fetch_add(1, Ordering::Relaxed);
+                if bucket >= self.state.buckets {
+                    return;
+                }
+                let part = self.bucket(bucket);
+                let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+                parts.push(part);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.max(1) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.into_iter().collect()
+    }
+
+    fn bucket(&self, bucket: u16) -> Result<Part, ColumnError> {
+        let filters = self.query.filters();
+        let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
+        let has_tests = filters.iter().any(|filter| !filter.properties.is_empty());
+        let with_properties = has_tests || segment.is_some();
+        let mut days = Vec::with_capacity(self.days.len());
+        for day in &self.days {
+            days.push(
+                self.store
+                    .day_rows(self.state, *day, bucket, with_properties)?,
+            );
+        }
+        let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
+        let assignments = match self.query.grouping() {
+            Some(by) => assign_units(units, self.exposures(by, &days)),
+            None => vec![Assignment::EVERYONE; units],
+        };
+        let classifier = self
+            .store
+            .with_texts(|texts| Classifier::new(&filters, texts));
+        let wants_any = matches!(self.query, Query::Retention { events, .. } if events.is_empty());
+        let events = days
+            .iter()
+            .flat_map(|rows| classifier.events(rows, wants_any));
+        let found = match self.query {
+            Query::UnitMetric { metric, .. } => {
+                let base = u64::from(bucket) << 32;
+                Found::Metric(measure_units(
+                    metric,
+                    &assignments,
+                    events,
+                    self.end_us,
+                    base,
+                ))
+            }
+            Query::Journey { journey, days, .. } => Found::Journey(fold_journey(
+                journey,
+                &assignments,
+                *days,
+                events,
+                self.end_us,
+            )),
+            Query::Usage { .. } => Found::Usage(Usage::of(units, events)),
+            Query::Retention {
+                days, period_days, ..
+            } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
+        };
+        Ok(Part {
+            bucket,
+            found,
+            events: days.iter().map(|rows| rows.len() as u64).sum(),
+        })
+    }
+
+    fn exposures(&self, by: &Grouping, days: &[Arc<Rows>]) -> Vec<ExposureEvent> {
+        let mut exposures = Vec::new();
+        let Some(flag) = self.store.with_texts(|texts| texts.find(&by.flag)) else {
+            return exposures;
+        };
+        let asked = match self.query {
+            Query::UnitMetric { days, .. } | Query::Journey { days, .. } => *days,
+            Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
+        };
+        for rows in days {
+            for (row, variant) in &rows.variants {
+                let is_meant = rows.name.get(*row) == Some(&flag)
+                    && rows.kind.get(*row) == Some(&EventKind::Exposure);
+                let time_us = rows.time_us.get(*row).copied().unwrap_or(0);
+                let day = time_us.div_euclid(DAY_US);
+                if !is_meant || !(asked.first..=asked.last).contains(&day) {
+                    continue;
+                }
+                let variant = self
+                    .store
+                    .with_texts(|texts| self.names.of(texts.get(*variant)));
+                let segment = by.segment.as_deref().map_or(0, |property| {
+                    let text = classify::property_as_text(rows.property_text(*row), property);
+                    text.map_or(0, |text| self.names.of(&text))
+                });
+                exposures.push(ExposureEvent {
+                    unit: rows.unit.get(*row).copied().unwrap_or(u32::MAX),
+                    time_us,
+                    variant,
+                    segment,
+                });
+            }
+        }
+        exposures
+    }
+}
+
+fn fold_journey(
+    journey: &JourneyDefinition,
+    assignments: &[Assignment],
+    days: Days,
+    events: impl Iterator<Item = ClassifiedEvent>,
+    end_us: i64,
+) -> JourneyReport {
+    let from = days.first.saturating_mul(DAY_US);
+    let to = days.last.saturating_add(1).saturating_mul(DAY_US);
+    let mut fold = JourneyFold::new(journey, assignments, from..to);
+    for event in events {
+        fold.push(event);
+    }
+    fold.finish(end_us)
+}
+
+fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
+    let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
+    let (mut usage, mut retention) = (Usage::default(), Retention::default());
+    for part in found {
+        match part {
+            Found::Metric(part) => metric.push(part),
+            Found::Journey(part) => journey.merge(part),
+            Found::Usage(part) => usage.merge(&part),
+            Found::Retention(part) => retention.merge(&part),
+        }
+    }
+    Ok(match query {
+        Query::UnitMetric {
+            metric: definition, ..
+        } => Findings::UnitMetric(summarise(definition, &metric)?),
+        Query::Journey { .. } => Findings::Journey(journey),
+        Query::Usage { .. } => Findings::Usage(usage),
+        Query::Retention { .. } => Findings::Retention(retention),
+    })
+}

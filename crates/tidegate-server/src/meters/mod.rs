@@ -1,0 +1,117 @@
+//! What the process counts about itself, for `/metrics`.
+//!
+//! Counting on the read path is one relaxed addition to an atomic: no lock, no allocation, no
+//! label lookup. Everything that can be read off the parts when somebody asks (versions, queues,
+//! health) is not counted here but read then. What there is to see is listed once, in [`table`].
+
+mod exposition;
+pub mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_flags::Reason;
+
+pub(crate) use exposition::Page;
+
+/// Everything that is counted while requests are served.
+#[derive(Debug, Default)]
+pub struct Meters {
+    requests: [AtomicU64; 5],
+    evaluations: [AtomicU64; REASONS.len()],
+}
+
+/// Reasons in the order in which they are counted.
+const REASONS: [Reason; 5] = [
+    Reason::Static,
+    Reason::Default,
+    Reason::TargetingMatch,
+    Reason::Disabled,
+    Reason::Error,
+];
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Evaluations of one request, added to the [`Meters`] at once.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons([u64; REASONS.len()]);
+
+impl Reasons {
+    pub(crate) fn note(&mut self, reason: Reason) {
+        self.0[place(reason)] += 1;
+    }
+}
+
+const fn place(reason: Reason) -> usize {
+    match reason {
+        Reason::Static => 0,
+        Reason::Default => 1,
+        Reason::TargetingMatch => 2,
+        Reason::Disabled => 3,
+        Reason::Error => 4,
+    }
+}
+
+impl Meters {
+    /// A request was answered with this status.
+    pub(crate) fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).saturating_sub(1);
+        if let Some(counter) = self.requests.get(class) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One flag was evaluated.
+    pub(crate) fn evaluated(&self, reason: Reason) {
+        self.evaluations[place(reason)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Many flags were evaluated for one request.
+    pub(crate) fn evaluated_all(&self, reasons: &Reasons) {
+        for (counter, count) in self.evaluations.iter().zip(reasons.0) {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Requests by class of status.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CLASSES.into_iter().zip(self.requests.iter().map(read))
+    }
+
+    /// Evaluations by reason, in OpenFeature's words.
+    pub(crate) fn evaluations(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let words = REASONS.iter().map(|reason| reason.as_str());
+        words.zip(self.evaluations.iter().map(read))
+    }
+}
+
+/// What became of events at the door.
+#[derive(Debug, Default)]
+pub struct EventMeters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+}
+
+impl EventMeters {
+    /// Events by outcome.
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 4] {
+        [
+            ("accepted", read(&self.accepted)),
+            ("duplicate", read(&self.duplicates)),
+            ("rejected", read(&self.rejected)),
+            ("quarantined", read(&self.quarantined)),
+        ]
+    }
+}
+
+/// Adds a number of things that fits into memory.
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

@@ -1,0 +1,141 @@
+//! Every metric there is: the one list that the answer and the document are made from.
+
+use std::fmt::Write as _;
+
+/// How a value behaves over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from zero at each start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// Prometheus's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One metric's declaration.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, unit included.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            pub(crate) const $constant: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+        /// All of them, in the order of the answer.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD = Gauge "tidegate_build_info" ["version"]
+        "Always 1; the label says which version runs.";
+    REQUESTS = Counter "tidegate_http_requests_total" ["status"]
+        "Requests answered, by class of HTTP status; a gRPC call counts as 2xx whatever its own status.";
+    EVALUATIONS = Counter "tidegate_evaluations_total" ["protocol", "reason"]
+        "Flags evaluated over OFREP, by the reason of the answer; a 304 evaluates nothing.";
+    EVENTS = Counter "tidegate_events_total" ["outcome"]
+        "Events by what became of them; quarantined ones are accepted too.";
+    EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]
+        "Whether the project's log of events takes events.";
+    CONFIG_VERSION = Gauge "tidegate_config_version" ["project"]
+        "Version of the configuration that is served.";
+    CONFIG_EPOCH = Gauge "tidegate_config_epoch" ["project"]
+        "Epoch of the configuration that is served; each restore raises it.";
+    FLAGS = Gauge "tidegate_flags" ["project"]
+        "Flags that are served.";
+    STALE = Gauge "tidegate_config_stale_seconds" ["project"]
+        "For how long storage could not confirm what is served; 0 while it is confirmed.";
+    STREAMS = Gauge "tidegate_stream_clients" ["project"]
+        "Clients that listen for changes, over all protocols.";
+    PENDING_STOPS = Gauge "tidegate_pending_stops" []
+        "Kills and rollbacks that are served and not yet in storage.";
+    STOP_FILE = Gauge "tidegate_stop_file_usable" []
+        "Whether a stop would be on disk before it is served.";
+    STOP_FILE_LOST = Gauge "tidegate_stop_file_lost_blocks" []
+        "Blocks of the stop file found damaged at the start, each of which may have held a stop.";
+    ROLLOUTS = Gauge "tidegate_rollouts" ["project", "lifecycle"]
+        "Rollouts by what they are doing.";
+    STORAGE = Gauge "tidegate_storage_writable" []
+        "Whether control-plane storage takes writes.";
+    STORAGE_BYTES = Gauge "tidegate_storage_bytes" []
+        "Bytes of control-plane storage on disk.";
+    AUDIT_HEAD = Gauge "tidegate_audit_head_sequence" []
+        "Sequence of the newest entry of the audit chain.";
+}
+
+/// `docs/metrics.md`, as it is to be.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` answers in the Prometheus text format to callers with the permission `observe`.\n\
+         A token sees the series of its own project, and those of the process.\n\
+         Counters start at zero with the process.\n\
+         This file is written from the table in `crates/tidegate-server/src/meters/table.rs`; a test holds them together.\n\n\
+         | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{name}` | {kind} | {} | {help} |",
+            labels.join(", ")
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_says_what_the_table_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            written,
+            document(),
+            "docs/metrics.md must read as on the right"
+        );
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for metric in ALL {
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(metric.name.starts_with("tidegate_"), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What running the house needs beside serving it: counters, the key that signs checkpoints, and
+//! which web pages may call.
+
+use tidegate_store::audit::CheckpointSigner;
+
+use crate::http::cors::AllowedOrigins;
+use crate::meters::Meters;
+
+/// The parts of operability that requests and tasks share.
+#[derive(Debug, Default)]
+pub struct Operations {
+    /// What was counted since the start.
+    pub meters: Meters,
+    /// Signs audit checkpoints; absent where there is no durable state or no usable key.
+    pub signer: Option<CheckpointSigner>,
+    /// Web pages of other origins that may evaluate flags.
+    pub allowed_origins: AllowedOrigins,
+}

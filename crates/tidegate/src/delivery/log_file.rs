@@ -1,0 +1,511 @@
+//! The delivery log on disk: append-only, checksummed, all or nothing.
+//!
+//! One file per project, `DATA_DIR/delivery/<project>.log`, readable with any JSON tool:
+//!
+//! ```text
+//! {"format":"tidegate-delivery-log","version":1}
+//! {"at":1735689600000,"source":"csv:deployments","id":"...","body":{"deployment":{...}}}
+//! ...
+//! {"commit":{"rows":2,"bytes":311,"xxh3":"91a4c..."}}
+//! ```
+//!
+//! * Rows count only when the commit line after them is there and its checksum over the rows' bytes holds.
+//!   An import is one commit: a crash in the middle leaves the log as it was.
+//! * Bytes after the last commit line are a torn write: readers skip them, the next writer cuts them off.
+//! * A checksum that does not hold *before* the last commit line is damage, and is refused by name and offset.
+//! * A writer holds an exclusive lock, so the server and a command never write at once.
+//! * A delivery `(source, id)` that the log holds is not written again.
+//!
+//! Must not know: what rows mean.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tidegate_delivery::DeliveryEvent;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+
+const HEADER: &str = r#"{"format":"tidegate-delivery-log","version":1}"#;
+const COMMIT_PREFIX: &[u8] = br#"{"commit":"#;
+/// Longest line: rows have bounded fields, so a longer one is damage.
+const MAX_LINE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Why the log cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path} is no delivery log of version 1; its first line is {first:?}")]
+    Format { path: PathBuf, first: String },
+    #[error("{path} is damaged at byte {offset}: {cause}; restore it from a backup")]
+    Damaged {
+        path: PathBuf,
+        offset: u64,
+        cause: String,
+    },
+    #[error("{path} is in use by another process; stop the server, or send the data to it instead")]
+    InUse { path: PathBuf },
+    #[error(
+        "{name:?} is no project name; use lower-case letters, digits, '-', '_' and '.', at most 64"
+    )]
+    ProjectName { name: String },
+}
+
+/// Where a project's log is.
+#[derive(Debug, Clone)]
+pub(crate) struct DeliveryLog {
+    path: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CommitLine {
+    commit: CommitMark,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CommitMark {
+    rows: u64,
+    bytes: u64,
+    xxh3: String,
+}
+
+/// What a pass over the log found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogExtent {
+    pub(crate) rows: u64,
+    /// End of the last commit line.
+    committed_bytes: u64,
+    pub(crate) torn_bytes: u64,
+}
+
+impl DeliveryLog {
+    /// The log of a project under a data directory; nothing is opened yet.
+    pub(crate) fn at(data_dir: &Path, project: &str) -> Result<Self, LogError> {
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        if project.is_empty()
+            || project.len() > 64
+            || project.starts_with('.')
+            || !project.bytes().all(is_plain)
+        {
+            return Err(LogError::ProjectName {
+                name: project.to_owned(),
+            });
+        }
+        Ok(Self {
+            path: data_dir.join("delivery").join(format!("{project}.log")),
+        })
+    }
+
+    /// Hands every committed row to `each`; a log that does not exist yet has none.
+    pub(crate) fn read(&self, mut each: impl FnMut(DeliveryEvent)) -> Result<LogExtent, LogError> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(LogExtent::default());
+            }
+            Err(error) => return Err(self.io(error)),
+        };
+        let extent = self.verify(&file)?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(|error| self.io(error))?;
+        self.each_row(&file, extent, |line, offset| {
+            each(self.row(line, offset)?);
+            Ok(())
+        })?;
+        Ok(extent)
+    }
+
+    /// Opens the log for one atomic append, creating it if new; `each` sees what it holds.
+    pub(crate) fn begin(
+        &self,
+        mut each: impl FnMut(&DeliveryEvent),
+    ) -> Result<LogWriter, LogError> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|error| self.io(error))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .map_err(|error| self.io(error))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => LogError::InUse {
+                path: self.path.clone(),
+            },
+            TryLockError::Error(error) => self.io(error),
+        })?;
+        let mut known = FxHashMap::default();
+        let extent = self.verify(&file)?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(|error| self.io(error))?;
+        self.each_row(&file, extent, |line, offset| {
+            let event = self.row(line, offset)?;
+            known.insert(key_of(&event.source, &event.id), xxh3_64(line));
+            each(&event);
+            Ok(())
+        })?;
+        let mut start = extent.committed_bytes;
+        file.set_len(start).map_err(|error| self.io(error))?;
+        file.seek(SeekFrom::Start(start))
+            .map_err(|error| self.io(error))?;
+        if start == 0 {
+            writeln!(file, "{HEADER}").map_err(|error| self.io(error))?;
+            sync_folder(folder).map_err(|error| self.io(error))?;
+            start = HEADER.len() as u64 + 1;
+        }
+        Ok(LogWriter {
+            log: self.clone(),
+            file: BufWriter::with_capacity(1 << 20, file),
+            known,
+            start,
+            rows: 0,
+            bytes: 0,
+            checksum: Xxh3::new(),
+            line: Vec::new(),
+        })
+    }
+
+    /// Checks every commit and finds where the last one ends, in constant memory.
+    fn verify(&self, file: impl Read) -> Result<LogExtent, LogError> {
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let mut extent = LogExtent::default();
+        let mut line = Vec::new();
+        let mut offset = self.read_line(&mut reader, &mut line, 0)?;
+        if line != format!("{HEADER}\n").as_bytes() {
+            // A crash while the header itself was written leaves a file that holds nothing yet.
+            if HEADER.as_bytes().starts_with(&line) {
+                return Ok(LogExtent {
+                    torn_bytes: offset,
+                    ..extent
+                });
+            }
+            let first = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
+            return Err(LogError::Format {
+                path: self.path.clone(),
+                first,
+            });
+        }
+        extent.committed_bytes = offset;
+        let mut batch = Batch::default();
+        while line.ends_with(b"\n") {
+            offset += self.read_line(&mut reader, &mut line, offset)?;
+            if line.ends_with(b"\n") && line.starts_with(COMMIT_PREFIX) {
+                batch
+                    .check(&line)
+                    .map_err(|cause| self.damaged(extent.committed_bytes, cause))?;
+                extent.rows += batch.rows;
+                extent.committed_bytes = offset;
+                batch = Batch::default();
+            } else {
+                batch.take(&line);
+            }
+        }
+        extent.torn_bytes = offset - extent.committed_bytes;
+        Ok(extent)
+    }
+
+    /// Walks the rows of a verified extent.
+    fn each_row(
+        &self,
+        file: impl Read,
+        extent: LogExtent,
+        mut each: impl FnMut(&[u8], u64) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let mut line = Vec::new();
+        let mut offset = self.read_line(&mut reader, &mut line, 0)?;
+        while offset < extent.committed_bytes {
+            let start = offset;
+            offset += self.read_line(&mut reader, &mut line, start)?;
+            match line.strip_suffix(b"\n") {
+                Some(row) if !row.starts_with(COMMIT_PREFIX) => each(row, start)?,
+                Some(_) => {}
+                None => {
+                    return Err(
+                        self.damaged(start, "the file changed while it was read".to_owned())
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_line(
+        &self,
+        reader: &mut impl BufRead,
+        line: &mut Vec<u8>,
+        offset: u64,
+    ) -> Result<u64, LogError> {
+        line.clear();
+        let read = reader
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', line)
+            .map_err(|error| self.io(error))? as u64;
+        if read == MAX_LINE_BYTES {
+            return Err(self.damaged(offset, "a line has more than 8 MiB".to_owned()));
+        }
+        Ok(read)
+    }
+
+    fn row(&self, line: &[u8], offset: u64) -> Result<DeliveryEvent, LogError> {
+        serde_json::from_slice(line).map_err(|error| self.damaged(offset, error.to_string()))
+    }
+
+    fn damaged(&self, offset: u64, cause: String) -> LogError {
+        LogError::Damaged {
+            path: self.path.clone(),
+            offset,
+            cause,
+        }
+    }
+
+    fn io(&self, error: io::Error) -> LogError {
+        LogError::Io {
+            path: self.path.clone(),
+            error,
+        }
+    }
+}
+
+/// Rows not yet known to be committed.
+#[derive(Default)]
+struct Batch {
+    rows: u64,
+    bytes: u64,
+    checksum: Xxh3,
+}
+
+impl Batch {
+    fn take(&mut self, line: &[u8]) {
+        self.rows += 1;
+        self.bytes += line.len() as u64;
+        self.checksum.update(line);
+    }
+
+    fn check(&self, commit_line: &[u8]) -> Result<(), String> {
+        let CommitLine { commit } =
+            serde_json::from_slice(commit_line).map_err(|error| error.to_string())?;
+        if commit.rows != self.rows || commit.bytes != self.bytes {
+            return Err(format!(
+                "the commit line speaks of {} rows in {} bytes, there are {} in {}",
+                commit.rows, commit.bytes, self.rows, self.bytes
+            ));
+        }
+        if commit.xxh3 != format!("{:016x}", self.checksum.digest()) {
+            return Err("the checksum does not hold".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What became of a row given to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// It will be in the log after the commit.
+    New,
+    /// The log holds this delivery already.
+    Known,
+    /// The log holds this delivery with another content; the first one stays.
+    Conflict,
+}
+
+/// One atomic append.
+pub(crate) struct LogWriter {
+    log: DeliveryLog,
+    file: BufWriter<File>,
+    known: FxHashMap<u128, u64>,
+    start: u64,
+    rows: u64,
+    bytes: u64,
+    checksum: Xxh3,
+    line: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Adds a row unless the log holds its delivery.
+    pub(crate) fn append(&mut self, event: &DeliveryEvent) -> Result<Appended, LogError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, event).map_err(|error| self.log.io(error.into()))?;
+        let content = xxh3_64(&self.line);
+        let key = key_of(&event.source, &event.id);
+        if let Some(&held) = self.known.get(&key) {
+            return Ok(if held == content {
+                Appended::Known
+            } else {
+                Appended::Conflict
+            });
+        }
+        self.known.insert(key, content);
+        self.line.push(b'\n');
+        self.checksum.update(&self.line);
+        self.file
+            .write_all(&self.line)
+            .map_err(|error| self.log.io(error))?;
+        self.rows += 1;
+        self.bytes += self.line.len() as u64;
+        Ok(Appended::New)
+    }
+
+    /// Makes all rows added durable at once; returns how many.
+    pub(crate) fn commit(mut self) -> Result<u64, LogError> {
+        if self.rows == 0 {
+            return self.finish();
+        }
+        let mark = CommitMark {
+            rows: self.rows,
+            bytes: self.bytes,
+            xxh3: format!("{:016x}", self.checksum.digest()),
+        };
+        let text = serde_json::to_string(&CommitLine { commit: mark })
+            .map_err(|error| self.log.io(error.into()))?;
+        writeln!(self.file, "{text}").map_err(|error| self.log.io(error))?;
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<u64, LogError> {
+        self.file.flush().map_err(|error| self.log.io(error))?;
+        self.file
+            .get_ref()
+            .sync_data()
+            .map_err(|error| self.log.io(error))?;
+        Ok(self.rows)
+    }
+
+    /// Leaves the log as it was.
+    pub(crate) fn abandon(self) -> Result<(), LogError> {
+        let Self {
+            log, file, start, ..
+        } = self;
+        let (file, _unwritten) = file.into_parts();
+        file.set_len(start).map_err(|error| log.io(error))
+    }
+}
+
+fn key_of(source: &str, id: &str) -> u128 {
+    // Sources hold no NUL (an event text with one would still only collide with itself split elsewhere).
+    let mut key = Vec::with_capacity(source.len() + id.len() + 1);
+    key.extend_from_slice(source.as_bytes());
+    key.push(0);
+    key.extend_from_slice(id.as_bytes());
+    xxh3_128(&key)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_delivery::Moment;
+    use tidegate_delivery::event::{EventBody, ExposureSeen};
+
+    fn event(n: u16) -> DeliveryEvent {
+        DeliveryEvent {
+            at: Moment::EARLIEST,
+            source: "test".into(),
+            id: n.to_string(),
+            body: EventBody::Exposure(ExposureSeen {
+                flag: "f".into(),
+                share_bp: n,
+            }),
+        }
+    }
+
+    fn write(log: &DeliveryLog, events: &[u16]) -> u64 {
+        let mut writer = log.begin(|_| ()).unwrap();
+        for &n in events {
+            writer.append(&event(n)).unwrap();
+        }
+        writer.commit().unwrap()
+    }
+
+    fn read(log: &DeliveryLog) -> Vec<String> {
+        let mut ids = Vec::new();
+        log.read(|event| ids.push(event.id)).unwrap();
+        ids
+    }
+
+    #[test]
+    fn a_delivery_is_written_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DeliveryLog::at(dir.path(), "default").unwrap();
+        assert_eq!(read(&log), Vec::<String>::new());
+        assert_eq!(
+            (
+                write(&log, &[1, 2]),
+                write(&log, &[2, 3]),
+                write(&log, &[3])
+            ),
+            (2, 1, 0)
+        );
+        assert_eq!(read(&log), ["1", "2", "3"]);
+        let mut other = event(3);
+        other.at = Moment::LATEST;
+        let mut writer = log.begin(|_| ()).unwrap();
+        assert_eq!(writer.append(&event(3)).unwrap(), Appended::Known);
+        assert_eq!(writer.append(&other).unwrap(), Appended::Conflict);
+    }
+
+    #[test]
+    fn every_cut_of_the_file_leaves_whole_commits_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DeliveryLog::at(dir.path(), "p").unwrap();
+        write(&log, &[1]);
+        write(&log, &[2, 3]);
+        let whole = std::fs::read(&log.path).unwrap();
+        let allowed: [&[&str]; 3] = [&[], &["1"], &["1", "2", "3"]];
+        let mut seen = std::collections::BTreeSet::new();
+        for cut in 0..=whole.len() {
+            std::fs::write(&log.path, &whole[..cut]).unwrap();
+            let ids = read(&log);
+            assert!(allowed.iter().any(|a| *a == ids), "cut at {cut}: {ids:?}");
+            seen.insert(ids.len());
+            write(&log, &[9]);
+            assert_eq!(read(&log).len(), ids.len() + 1, "cut at {cut}");
+        }
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
+    fn damage_before_the_last_commit_is_refused_by_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DeliveryLog::at(dir.path(), "p").unwrap();
+        write(&log, &[1, 2]);
+        let mut bytes = std::fs::read(&log.path).unwrap();
+        let place = HEADER.len() + 20;
+        bytes[place] ^= 1;
+        std::fs::write(&log.path, &bytes).unwrap();
+        let error = log.read(|_| ()).unwrap_err().to_string();
+        assert!(
+            error.contains("damaged at byte 47") && error.contains("checksum"),
+            "{error}"
+        );
+        std::fs::write(&log.path, b"not a log\n").unwrap();
+        assert!(matches!(log.read(|_| ()), Err(LogError::Format { .. })));
+    }
+
+    #[test]
+    fn abandoning_changes_nothing_and_a_second_writer_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DeliveryLog::at(dir.path(), "p").unwrap();
+        write(&log, &[1]);
+        let before = std::fs::read(&log.path).unwrap();
+        let mut writer = log.begin(|_| ()).unwrap();
+        writer.append(&event(2)).unwrap();
+        assert!(matches!(log.begin(|_| ()), Err(LogError::InUse { .. })));
+        writer.abandon().unwrap();
+        assert_eq!(std::fs::read(&log.path).unwrap(), before);
+    }
+
+    #[test]
+    fn project_names_cannot_leave_the_folder() {
+        for name in ["", "..", "../x", "a/b", "A", ".hidden"] {
+            assert!(DeliveryLog::at(Path::new("/x"), name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `tidegate doctor`: looks at a data folder and says what is wrong and how to cure it.
+//!
+//! It changes nothing, apart from a probe file that is gone again at once, and works beside a
+//! running server: what the server holds open is reported as in use.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+use tidegate_server::last_good::LastGood;
+use tidegate_store::{SqliteOptions, SqliteStore, StopFile, Store as _};
+
+use crate::output::{self, Format, OutputArguments};
+
+/// The log of events leaves this much alone and refuses events below it.
+const RESERVE_BYTES: u64 = 512 << 20;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tidegate doctor --data-dir ./data\n\nExits 1 if a check fails."
+)]
+pub(crate) struct DoctorArguments {
+    /// The data folder
+    #[arg(long, env = "TIDEGATE_DATA_DIR")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// What is wrong, and what to do about it.
+struct Complaint {
+    wrong: String,
+    cure: &'static str,
+}
+
+type Finding = Result<String, Complaint>;
+
+fn complaint(wrong: impl std::fmt::Display, cure: &'static str) -> Complaint {
+    Complaint {
+        wrong: wrong.to_string(),
+        cure,
+    }
+}
+
+/// Runs every check; one that fails does not keep the others from running.
+pub(crate) fn run(arguments: &DoctorArguments) -> Result<ExitCode> {
+    let folder = arguments.data_dir.as_path();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let findings = [
+        ("data folder", writable(folder)),
+        ("free disk", free_disk(folder)),
+        ("database", runtime.block_on(database(folder))),
+        ("audit chain", runtime.block_on(audit_chain(folder))),
+        ("event log", event_log(folder)),
+        ("stop file", stop_file(folder)),
+        ("last good sets", last_good(folder)),
+    ];
+    show(&findings, arguments.output.output)?;
+    let is_well = findings.iter().all(|(_, finding)| finding.is_ok());
+    Ok(if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn show(findings: &[(&str, Finding)], format: Format) -> Result<()> {
+    if format == Format::Json {
+        let checks: Vec<Value> = findings
+            .iter()
+            .map(|(name, finding)| match finding {
+                Ok(said) => json!({ "check": name, "ok": true, "said": said }),
+                Err(Complaint { wrong, cure }) => {
+                    json!({ "check": name, "ok": false, "said": wrong, "cure": cure })
+                }
+            })
+            .collect();
+        let is_well = findings.iter().all(|(_, finding)| finding.is_ok());
+        return output::json(&json!({ "ok": is_well, "checks": checks }));
+    }
+    for (name, finding) in findings {
+        output::line(&match finding {
+            Ok(said) => format!("ok    {name}: {said}"),
+            Err(Complaint { wrong, cure }) => format!("FAIL  {name}: {wrong}; {cure}"),
+        });
+    }
+    Ok(())
+}
+
+fn writable(folder: &Path) -> Finding {
+    tempfile::tempfile_in(folder)
+        .map(|_| format!("{} can be written", folder.display()))
+        .map_err(|error| {
+            complaint(
+                format!("{} cannot be written: {error}", folder.display()),
+                "make the folder, or give it to the user that runs the server",
+            )
+        })
+}
+
+fn free_disk(folder: &Path) -> Finding {
+    let cure = "free some room or move the folder to a larger disk; below this events are refused";
+    let room = rustix::fs::statvfs(folder)
+        .map_err(|error| complaint(error, "check that the disk is mounted"))?;
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let said = format!("{} MiB are free", free >> 20);
+    if free < RESERVE_BYTES {
+        return Err(complaint(said, cure));
+    }
+    Ok(said)
+}
+
+async fn database(folder: &Path) -> Finding {
+    let path = folder.join("tidegate.db");
+    if !path.exists() {
+        return Ok("not there yet; the server makes it at its first start".to_owned());
+    }
+    let cure = "look at the reason; `tidegate restore` puts a backup in its place";
+    let mut options = SqliteOptions::new(&path);
+    options.read_only = true;
+    let store = SqliteStore::open(options)
+        .await
+        .map_err(|error| complaint(error, cure))?;
+    let health = store.health().await;
+    store.close().await;
+    let health = health.map_err(|error| complaint(error, cure))?;
+    Ok(format!(
+        "opens; schema {}, epoch {}, {} bytes",
+        health.schema_version, health.epoch, health.bytes
+    ))
+}
+
+async fn audit_chain(folder: &Path) -> Finding {
+    let path = folder.join("tidegate.db");
+    if !path.exists() {
+        return Ok("no entry yet".to_owned());
+    }
+    let (report, unconfirmed) =
+        crate::audit::verify_with_own_key(folder)
+            .await
+            .map_err(|error| {
+                complaint(
+                    format!("{error:#}"),
+                    "`tidegate restore` puts a backup in the place of the database",
+                )
+            })?;
+    if let Some(first) = report.findings.first() {
+        return Err(complaint(
+            format!("{first} ({} findings)", report.findings.len()),
+            "keep this folder as evidence, see `tidegate audit verify`, and restore a backup",
+        ));
+    }
+    Ok(format!(
+        "{} entries, unbroken, {} checkpoints confirmed, {unconfirmed} by keys not here",
+        report.entries, report.checkpoints_confirmed
+    ))
+}
+
+fn event_log(folder: &Path) -> Finding {
+    let path = folder.join("events");
+    if !path.exists() {
+        return Ok("not there yet; made with the first events".to_owned());
+    }
+    tempfile::tempfile_in(&path)
+        .map(|_| format!("{} can be written", path.display()))
+        .map_err(|error| {
+            complaint(
+                format!("{} cannot be written: {error}", path.display()),
+                "give the folder to the user that runs the server",
+            )
+        })
+}
+
+fn stop_file(folder: &Path) -> Finding {
+    let path = folder.join("stops");
+    if !path.exists() {
+        return Ok("not there yet; the server makes it at its first start".to_owned());
+    }
+    let (file, pending) = match StopFile::open(&path) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            return Ok("in use by a running server, whose /status says more".to_owned());
+        }
+        Err(error) => {
+            return Err(complaint(
+                format!("{} cannot be opened: {error}", path.display()),
+                "stops still work and are not durable; move the file away and start the server",
+            ));
+        }
+    };
+    let lost = &file.damage().lost;
+    if !lost.is_empty() {
+        return Err(complaint(
+            format!("blocks {lost:?} are damaged, each may have held a kill or rollback"),
+            "check that every flag serves what it should, then move the file away",
+        ));
+    }
+    Ok(format!("whole, {} stops pending", pending.len()))
+}
+
+fn last_good(folder: &Path) -> Finding {
+    if !folder.join("last-good").exists() {
+        return Ok("none yet; kept after the first load".to_owned());
+    }
+    let cure = "harmless while the database opens: the server writes the set anew";
+    let loaded = LastGood::open(folder)
+        .and_then(|kept| kept.load())
+        .map_err(|error| complaint(error, cure))?;
+    match loaded.problems.first() {
+        Some(problem) => Err(complaint(problem, cure)),
+        None => Ok(format!("{} projects", loaded.sets.len())),
+    }
+}
