@@ -79,10 +79,7 @@ fn described(set: &LiveSet) -> Vec<String> {
             )
         })
     });
-    let odd = set
-        .warnings
-        .iter()
-        .map(|warning| format!("{} {}", warning.pointer, warning.message));
+    let odd = set.warnings.iter().map(ToString::to_string);
     broken.chain(odd).collect()
 }
 

@@ -1,0 +1,150 @@
+//! The release binary with 1,000 flags in its store.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::{Connection, evaluate_all, evaluate_one};
+
+/// Flags in the set.
+pub const FLAGS: usize = 1_000;
+/// The bootstrap token.
+pub const TOKEN: &str = "a-token-for-measuring-0123456789abcdef";
+
+/// A running server; its folder goes away with it.
+pub struct Server {
+    pub address: SocketAddr,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Builds the binary if need be, starts it and fills it.
+    pub fn with_flags() -> Self {
+        build();
+        let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (child, address) = spawn(&folder);
+        let server = Self {
+            address,
+            child,
+            folder,
+        };
+        let file = server.folder.join("flags.json");
+        std::fs::write(&file, flags()).unwrap();
+        let applied = Command::new(binary())
+            .args(["apply", "--file"])
+            .arg(&file)
+            .env("TIDEGATE_SERVER", format!("http://{}", server.address))
+            .env("TIDEGATE_TOKEN", TOKEN)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(applied.success());
+        server
+    }
+
+    /// Stops it gently and starts it again; returns the time from the start of the process to its
+    /// first evaluated flag.
+    pub fn restart(&mut self) -> Duration {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        self.child.wait().unwrap();
+        let started = Instant::now();
+        (self.child, self.address) = spawn(&self.folder);
+        let (status, _) = Connection::open(self.address).ask(&evaluate_one(1));
+        assert_eq!(status, 200);
+        started.elapsed()
+    }
+
+    /// The entity tag of the bulk answer.
+    pub fn entity_tag(&self) -> String {
+        let (_, tag) = Connection::open(self.address).ask(&evaluate_all(None));
+        tag.expect("a bulk answer has an entity tag")
+    }
+
+    /// What the kernel says it holds.
+    pub fn resident_mib(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// `TIDEGATE_BENCH_BINARY`, to measure one that was built elsewhere, or our own.
+fn binary() -> PathBuf {
+    std::env::var_os("TIDEGATE_BENCH_BINARY")
+        .map_or_else(|| root().join("target/release/tidegate"), PathBuf::from)
+}
+
+fn build() {
+    if std::env::var_os("TIDEGATE_BENCH_BINARY").is_some() {
+        return;
+    }
+    let built = Command::new("cargo")
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--package",
+            "tidegate",
+        ])
+        .current_dir(root())
+        .status()
+        .unwrap();
+    assert!(built.success());
+}
+
+fn spawn(folder: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.join("data"))
+        .env("TIDEGATE_BOOTSTRAP_TOKEN", TOKEN)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line
+        .trim()
+        .strip_prefix("listening on http://")
+        .expect("it listens");
+    (child, address.parse().unwrap())
+}
+
+/// Flags with a list test, then a split: what most flags in use look like.
+fn flags() -> String {
+    let mut text = String::from(r#"{"flags":{"#);
+    for index in 0..FLAGS {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(
+            text,
+            r#"{comma}"flag-{index}":{{"state":"ENABLED","variants":{{"on":true,"off":false}},"defaultVariant":"off","targeting":{{"if":[{{"in":[{{"var":"plan"}},["pro","team"]]}},{{"fractional":[["on",50],["off",50]]}}]}}}}"#
+        );
+    }
+    text.push_str("}}");
+    text
+}
