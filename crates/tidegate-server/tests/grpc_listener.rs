@@ -38,7 +38,7 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_the_place_is_given_
     .await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut answer = [0; 12];
@@ -52,7 +52,7 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_the_place_is_given_
             let mut third = TcpStream::connect(server.address).await.unwrap();
             // A connection that is shed may be reset before it can be written to.
             let _ = third
-                .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 .await;
             if third.read_exact(&mut answer).await.is_ok() {
                 break;
@@ -127,7 +127,7 @@ async fn a_request_under_way_is_finished_while_draining_and_a_stuck_one_is_cut()
     .await;
     let mut stuck = TcpStream::connect(server.address).await.unwrap();
     let head =
-        "POST /ofrep/v1/evaluate/flags/on HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+        "POST /ofrep/v1/evaluate/flags/on HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
     stuck.write_all(head.as_bytes()).await.unwrap();
     // Answered after the one before it was accepted, so that it is under way.
     call(
