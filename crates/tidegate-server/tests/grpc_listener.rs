@@ -126,8 +126,7 @@ async fn a_request_under_way_is_finished_while_draining_and_a_stuck_one_is_cut()
     })
     .await;
     let mut stuck = TcpStream::connect(server.address).await.unwrap();
-    let head =
-        "POST /ofrep/v1/evaluate/flags/on HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+    let head = "POST /ofrep/v1/evaluate/flags/on HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
     stuck.write_all(head.as_bytes()).await.unwrap();
     // Answered after the one before it was accepted, so that it is under way.
     call(
