@@ -22,6 +22,8 @@ pub struct Events {
     folder: PathBuf,
     followers: Arc<Followers>,
     logs: Mutex<HashMap<String, Arc<EventLog>>>,
+    /// Why a project's log could not be opened.
+    refused: Mutex<HashMap<String, String>>,
     limits: Limits,
     meters: EventMeters,
 }
@@ -60,17 +62,25 @@ impl Events {
         std::fs::create_dir_all(&folder).map_err(io)?;
         let mut existing = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(io)? {
-            existing.push(entry.map_err(io)?.file_name());
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if entry.path().is_dir() && tidegate_store::ProjectKey::parse(&name).is_ok() {
+                existing.push(name);
+            }
         }
         let events = Self {
             folder,
             followers,
             logs: Mutex::default(),
+            refused: Mutex::default(),
             limits: Limits::default(),
             meters: EventMeters::default(),
         };
-        for name in existing.iter().filter_map(|name| name.to_str()) {
-            events.log(name)?;
+        for name in &existing {
+            // A damaged log refuses events and says so; flags and kills go on.
+            if let Err(error) = events.log(name) {
+                tracing::error!(%error, project = %name, "a log of events cannot be opened");
+            }
         }
         Ok(events)
     }
@@ -89,29 +99,48 @@ impl Events {
             project: project.to_owned(),
             followers: Arc::clone(&self.followers),
         });
-        let log = Arc::new(EventLog::open(
-            Arc::new(RealDisk),
-            &folder,
-            LogOptions::default(),
-            sink,
-        )?);
+        let opened = EventLog::open(Arc::new(RealDisk), &folder, LogOptions::default(), sink);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = match opened {
+            Ok(log) => Arc::new(log),
+            Err(error) => {
+                refused.insert(project.to_owned(), error.to_string());
+                return Err(error);
+            }
+        };
+        refused.remove(project);
         logs.insert(project.to_owned(), Arc::clone(&log));
         Ok(log)
     }
 
     /// Whether a project's log takes events; a log that was never opened would.
     pub fn health_of(&self, project: &str) -> LogHealth {
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.get(project)
-            .map_or(LogHealth::Writing, |log| log.health())
+        let known = self
+            .health()
+            .into_iter()
+            .find(|(owner, _)| owner == project);
+        known.map_or(LogHealth::Writing, |(_, health)| health)
     }
 
-    /// Whether each open log takes events.
+    /// Whether each project's log takes events; one that could not be opened does not.
     pub fn health(&self) -> Vec<(String, LogHealth)> {
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.iter()
-            .map(|(project, log)| (project.clone(), log.health()))
-            .collect()
+        let mut found: Vec<(String, LogHealth)> = {
+            let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.iter()
+                .map(|(project, log)| (project.clone(), log.health()))
+                .collect()
+        };
+        // Locked after the other was let go: opening a log takes both, in the other order.
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        found.extend(refused.iter().map(|(project, cause)| {
+            (
+                project.clone(),
+                LogHealth::ReadOnly {
+                    cause: cause.clone(),
+                },
+            )
+        }));
+        found
     }
 
     /// What became of events so far.

@@ -12,6 +12,7 @@ pub mod dev;
 pub mod events;
 pub mod grpc;
 pub mod http;
+pub mod kept_credentials;
 pub mod last_good;
 pub mod listener;
 pub mod live;

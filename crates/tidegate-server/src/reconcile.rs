@@ -4,6 +4,7 @@
 //! run twice. While storage cannot be read, what is served stays as it is and is labelled stale.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,7 +24,7 @@ use crate::stops::stopped;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until `shutdown`.
-pub async fn run(app: App, kept: Option<LastGood>, shutdown: CancellationToken) {
+pub async fn run(app: App, kept: Option<Arc<LastGood>>, shutdown: CancellationToken) {
     let mut timer = tokio::time::interval(AT_LEAST_EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -32,7 +33,7 @@ pub async fn run(app: App, kept: Option<LastGood>, shutdown: CancellationToken) 
             () = app.changed.notified() => {}
             _ = timer.tick() => {}
         }
-        once(&app, kept.as_ref()).await;
+        once(&app, kept.as_deref()).await;
     }
 }
 
@@ -231,6 +232,11 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
         for token in app.store()?.token_list(&project.key).await? {
             entries.insert(token.selector.clone(), entry_of(&token));
         }
+    }
+    if let Some(kept) = &app.kept_credentials
+        && let Err(error) = kept.save(&entries)
+    {
+        tracing::warn!(%error, "the token book could not be kept");
     }
     let bootstrap = app.access.load().bootstrap().cloned();
     app.access.store(AccessBook::new(entries, bootstrap).into());

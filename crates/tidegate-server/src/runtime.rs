@@ -3,6 +3,7 @@
 //! First the last good sets and the stop records, from plain files, so that evaluation and kills
 //! work whatever else is broken. Then the log of events. Then storage, tried again until it opens.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -19,11 +20,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{AccessBook, Principal, PrincipalKind, Role};
+use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::events::{Events, Followers};
 use crate::http::cors::AllowedOrigins;
+use crate::kept_credentials::KeptCredentials;
 use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
@@ -134,8 +136,17 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     let (app, kept) = open(&settings, clock)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
-    open_storage(&app, &settings).await;
-    crate::reconcile::once(&app, Some(&kept)).await;
+    // What was served last is served before anything else, storage not excepted.
+    tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    let kept = Arc::new(kept);
+    let opening = tasks.spawn(open_and_load(
+        app.clone(),
+        settings.clone(),
+        Arc::clone(&kept),
+    ));
+    if tokio::time::timeout(OPENING_WAIT, opening).await.is_err() {
+        tracing::warn!("storage takes long to open; serving what was served last meanwhile");
+    }
     tasks.spawn(keep_storage_open(
         app.clone(),
         settings.clone(),
@@ -148,7 +159,6 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
-    tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     Ok(Running {
         app,
         address,
@@ -156,6 +166,14 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         tasks,
         _scratch: None,
     })
+}
+
+/// How long a start waits for storage before it says that it listens.
+const OPENING_WAIT: Duration = Duration::from_secs(1);
+
+async fn open_and_load(app: App, settings: Settings, kept: Arc<LastGood>) {
+    open_storage(&app, &settings).await;
+    crate::reconcile::once(&app, Some(&kept)).await;
 }
 
 /// Starts a server that keeps nothing: no storage, no sign-in, events in a folder that goes away.
@@ -242,6 +260,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),
     )?;
+    let credentials = KeptCredentials::new(data_dir);
     let bootstrap = settings
         .bootstrap_token
         .as_deref()
@@ -250,7 +269,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         storage: OnceLock::new(),
         events,
         live,
-        access: ArcSwap::from_pointee(AccessBook::new(Default::default(), bootstrap)),
+        access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
         open_door: settings.open_door.then(local_developer),
         limits: RateLimits::new(settings.rate_limit),
         flag_limits: Limits::default(),
@@ -266,6 +285,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         clock,
         loading: tokio::sync::Mutex::default(),
         changed: Notify::new(),
+        kept_credentials: Some(credentials),
         data_dir_lock: Some(lock),
     });
     Ok((app, kept))
@@ -276,6 +296,14 @@ fn instance_name() -> String {
     let mut name = uuid::Uuid::new_v4().simple().to_string();
     name.truncate(12);
     name
+}
+
+/// The callers that were known last. A book that cannot be read lets nobody in but the bootstrap.
+fn known_callers(kept: &KeptCredentials) -> HashMap<String, BookEntry> {
+    kept.load().unwrap_or_else(|error| {
+        tracing::error!(%error, "the kept token book cannot be read");
+        HashMap::new()
+    })
 }
 
 fn local_developer() -> Principal {

@@ -26,6 +26,7 @@ pub use error::{AppError, Violation};
 use crate::access::{AccessBook, Principal, PrincipalKind};
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
 use crate::operations::Operations;
 use crate::rate_limit::RateLimits;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub loading: tokio::sync::Mutex<()>,
     /// Wakes the reconciler; carries no data, so waking twice is waking once.
     pub changed: Notify,
+    /// The token book as a file, for a start without storage.
+    pub kept_credentials: Option<KeptCredentials>,
     /// Held while this server uses its data folder.
     pub data_dir_lock: Option<std::fs::File>,
 }

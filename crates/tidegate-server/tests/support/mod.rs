@@ -108,6 +108,7 @@ impl Server {
             operations: tidegate_server::operations::Operations::default(),
             clock: Arc::new(SystemClock::start()),
             loading: tokio::sync::Mutex::default(),
+            kept_credentials: None,
             data_dir_lock: None,
             changed: Notify::new(),
         });
