@@ -40,6 +40,14 @@ pub(crate) struct Conditions {
 }
 
 impl Connection {
+    /// The token to act with: given, or in the file that `TIDEGATE_TOKEN_FILE` names.
+    fn token(&self) -> Result<Option<String>> {
+        match &self.token {
+            Some(token) => Ok(Some(token.clone())),
+            None => crate::config::secret("TIDEGATE_TOKEN"),
+        }
+    }
+
     /// The server's address with its scheme, which may be left out.
     fn base(&self) -> String {
         let address = self.server.trim_end_matches('/');
@@ -101,7 +109,7 @@ impl Connection {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base()));
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token()? {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         if let Some(revision) = conditions.revision {

@@ -156,7 +156,7 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     clippy::disallowed_methods,
     reason = "this is the one place that reads the environment"
 )]
-fn secret(name: &str) -> Result<Option<String>> {
+pub(crate) fn secret(name: &str) -> Result<Option<String>> {
     let direct = std::env::var(name).ok();
     let file = std::env::var(format!("{name}_FILE")).ok();
     match (direct, file) {

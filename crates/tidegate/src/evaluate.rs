@@ -15,7 +15,7 @@ use crate::output::{self, Format, OutputArguments};
 #[command(
     after_help = "Examples:\n  tidegate evaluate --flags flags.json --flag new-checkout \
                         --context '{\"targetingKey\":\"user-17\"}'\n  tidegate evaluate --flags \
-                        flags.json --flag new-checkout -o json < context.json"
+                        flags.json --flag new-checkout --context - -o json < context.json"
 )]
 pub(crate) struct EvaluateArguments {
     /// A flagd flag set (JSON), as `dev` serves it

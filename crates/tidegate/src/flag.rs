@@ -108,6 +108,8 @@ pub(crate) struct DeleteArguments {
     reason: Option<String>,
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +121,8 @@ pub(crate) struct ExplainArguments {
     context: String,
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Runs one of the commands.
@@ -273,7 +277,10 @@ fn delete(arguments: &DeleteArguments) -> Result<()> {
         ..Conditions::default()
     };
     let path = with_reason(path, arguments.reason.as_deref());
-    arguments.connection.delete(&path, conditions)?;
+    let answer = arguments.connection.delete(&path, conditions)?;
+    if arguments.output.output == Format::Json {
+        return output::json(&answer.body);
+    }
     output::line(&format!(
         "{} is deleted; its key stays taken",
         arguments.key
@@ -288,7 +295,20 @@ fn explain(arguments: &ExplainArguments) -> Result<()> {
     let answer = arguments
         .connection
         .post(&path, &json!({ "context": context }))?;
-    output::json(&answer.body)
+    if arguments.output.output == Format::Json {
+        return output::json(&answer.body);
+    }
+    let why = &answer.body["explanation"];
+    let text = |name: &str| why[name].as_str().unwrap_or("(none)").to_owned();
+    let value = match &why["value"] {
+        Value::Null => "(none: the caller's own default)".to_owned(),
+        value => value.to_string(),
+    };
+    output::line(&format!("value    {value}"));
+    output::line(&format!("variant  {}", text("variant")));
+    output::line(&format!("reason   {}", text("reason")));
+    output::line(&format!("why      {}", text("because")));
+    Ok(())
 }
 
 /// The revision an object is at now.
