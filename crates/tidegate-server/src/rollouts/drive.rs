@@ -292,6 +292,10 @@ async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
     if rollout.executor != ExecutorState::Idle || rollout.state.foreign_edit.is_some() {
         return;
     }
+    // A set that storage has not confirmed may be older than the log; it proves no edit.
+    if effects::is_stale(app, rollout) {
+        return;
+    }
     let Some(found_bp) = effects::served_share(app, rollout) else {
         return;
     };

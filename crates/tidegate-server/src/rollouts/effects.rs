@@ -215,3 +215,9 @@ pub(super) fn is_killed(app: &App, rollout: &Active) -> bool {
             .is_some_and(|flag| flag.killed.is_some())
     })
 }
+
+/// Whether what is served is not confirmed by storage.
+pub(super) fn is_stale(app: &App, rollout: &Active) -> bool {
+    let project = app.live.project(&rollout.name.0);
+    project.is_none_or(|project| project.peek().stale_since_us.is_some())
+}

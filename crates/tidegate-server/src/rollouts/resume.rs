@@ -15,8 +15,17 @@ use super::start::rule_id;
 use super::{Name, Watched, journal, watch_again, watch_phase};
 use crate::app::App;
 
-/// Takes up every started rollout; `false` if storage could not say which there are.
+/// Takes up every started rollout; `false` if storage could not say which there are, or what is
+/// served is not what storage says: then nothing is settled by reading it back.
 pub(super) async fn all(app: &App, active: &mut BTreeMap<Name, Active>) -> bool {
+    let is_confirmed = |key: &String| {
+        let project = app.live.project(key);
+        project.is_some_and(|project| project.peek().stale_since_us.is_none())
+    };
+    let projects = app.live.keys();
+    if projects.is_empty() || !projects.iter().all(is_confirmed) {
+        return false;
+    }
     let names = match started(app).await {
         Ok(names) => names,
         Err(error) => {
