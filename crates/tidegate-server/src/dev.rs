@@ -93,14 +93,18 @@ fn read(text: &str) -> Result<Source, Vec<Violation>> {
         Some(Value::Array(list)) => list.iter().filter_map(keyed).collect(),
         _ => BTreeMap::new(),
     };
-    let evaluators = document
-        .get("$evaluators")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
+    let object = |name| {
+        document
+            .get(name)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (evaluators, metadata) = (object("$evaluators"), object("metadata"));
     Ok(Source {
         flags,
         evaluators,
+        metadata,
         ..Source::default()
     })
 }

@@ -157,6 +157,7 @@ fn source_of(snapshot: Snapshot) -> Source {
         flags: by_key(snapshot.flags),
         segments: by_key(snapshot.segments),
         evaluators: serde_json::Map::new(),
+        metadata: serde_json::Map::new(),
     }
 }
 

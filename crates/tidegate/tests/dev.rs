@@ -180,3 +180,16 @@ fn dev_listens_on_loopback_only_and_refuses_a_bad_file_at_the_start() {
     assert_eq!(code, Some(1));
     assert!(text.contains("loopback"), "{text}");
 }
+
+#[test]
+fn a_files_own_metadata_is_served_and_ours_fills_what_it_leaves_out() {
+    let set =
+        json!({"metadata": {"flagSetId": "mine", "team": "shop"}, "flags": {"a": flag("off")}});
+    let (_folder, _file, server) = dev(&set);
+    let answer = server.evaluate("a", &json!({"targetingKey": "u"})).json();
+    let metadata = &answer["metadata"];
+    assert_eq!(metadata["flagSetId"], "mine", "{answer}");
+    assert_eq!(metadata["team"], "shop", "{answer}");
+    assert_eq!(metadata["contextId"], "u", "{answer}");
+    assert!(metadata["version"].is_string(), "{answer}");
+}

@@ -31,6 +31,9 @@ pub struct Source {
     /// Shared rules of the whole set, by name; a file can have them, stored flags carry their own.
     #[serde(default)]
     pub evaluators: Map<String, Value>,
+    /// Metadata of the whole set, as a file can have it; ours is added where it says nothing.
+    #[serde(default)]
+    pub metadata: Map<String, Value>,
 }
 
 /// A flag that could not be read.
@@ -106,7 +109,7 @@ fn read_flags(project: &str, source: &Source) -> FlagSetSource {
             tracing::error!(?violations, project, "the stored set is no flag set");
             FlagSetSource::default()
         });
-    flags.metadata = set_metadata(project, source.config_version);
+    flags.metadata = set_metadata(project, source);
     flags
 }
 
@@ -123,14 +126,16 @@ fn problems_of(flags: &FlagSetSource, previous: Option<&LiveSet>) -> Vec<FlagPro
 }
 
 /// The metadata every evaluation of the set carries, so that telemetry names our revision.
-fn set_metadata(project: &str, config_version: u64) -> Map<String, Value> {
-    Map::from_iter([
-        ("flagSetId".to_owned(), Value::from(project)),
-        (
-            "version".to_owned(),
-            Value::from(config_version.to_string()),
-        ),
-    ])
+fn set_metadata(project: &str, source: &Source) -> Map<String, Value> {
+    let mut metadata = source.metadata.clone();
+    let own = [
+        ("flagSetId", Value::from(project)),
+        ("version", Value::from(source.config_version.to_string())),
+    ];
+    for (name, value) in own {
+        metadata.entry(name).or_insert(value);
+    }
+    metadata
 }
 
 fn read_segments(stored: &BTreeMap<String, Value>) -> (Segments, Vec<FlagProblem>) {

@@ -153,6 +153,7 @@ impl Server {
                 flags: flags.into_iter().collect(),
                 segments: Default::default(),
                 evaluators: Default::default(),
+                metadata: Default::default(),
             };
             Some(assemble("default", &source, &Overlay::default(), previous))
         });

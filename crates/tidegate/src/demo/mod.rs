@@ -170,7 +170,8 @@ fn watch(
                 .map(|answer| answer.body)
                 .unwrap_or_default();
             let outcome = outcome(scenario, &standing, elapsed);
-            let now = format!("{} at {} bp", outcome.sentence, outcome.share_bp);
+            let share = outcome.share_bp as f64 / 100.0;
+            let now = format!("{} (share {share} %)", outcome.sentence);
             if format == Format::Table && now != said && !outcome.sentence.is_empty() {
                 let seconds = outcome.seconds;
                 output::line(&format!(
