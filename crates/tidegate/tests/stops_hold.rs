@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use support::wire::Answer;
 use support::{Server, tidegate, until};
 
@@ -277,4 +278,189 @@ fn one_folder_has_one_server() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another server is using"), "{said}");
     assert!(server.is_ready());
+}
+
+/// Holds the database's write lock until it is dropped.
+struct LockedDatabase {
+    runtime: tokio::runtime::Runtime,
+    connection: SqliteConnection,
+}
+
+impl LockedDatabase {
+    fn of(folder: &Path) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let address = format!("sqlite://{}", folder.join("tidegate.db").display());
+        let connection = runtime.block_on(async {
+            let mut connection = SqliteConnection::connect(&address).await.unwrap();
+            connection.execute("BEGIN IMMEDIATE").await.unwrap();
+            connection
+        });
+        Self {
+            runtime,
+            connection,
+        }
+    }
+
+    fn release(mut self) {
+        self.runtime
+            .block_on(async { self.connection.execute("ROLLBACK").await.unwrap() });
+    }
+}
+
+/// A blind rollout of flag `f` that opens to 10 % and stays there.
+fn blind_rollout(server: &Server, stages: &Value) {
+    server.create_flag("f", &dark_flag());
+    let policy = json!({"flag": "f", "treatment": "on", "control": "off", "blind": true,
+        "reason": "a test", "stages": stages});
+    let path = format!("{ROLLOUTS}/r");
+    assert_eq!(server.admin("PUT", &path, &[], &policy).status, 201);
+    let started = server.admin("POST", &format!("{path}/start"), &[], &Value::Null);
+    assert_eq!(started.status, 200, "{started}");
+    until("the first stage", || {
+        (served_share(server) > 0).then_some(())
+    });
+}
+
+/// How many of a thousand units get the treatment now.
+fn served_share(server: &Server) -> usize {
+    (0..1000)
+        .filter(|number| {
+            let unit = json!({"targetingKey": format!("unit-{number}")});
+            server.value_of("f", &unit) == json!(true)
+        })
+        .count()
+}
+
+#[test]
+fn a_stop_is_served_while_the_database_is_locked() {
+    let (folder, server) = start();
+    blind_rollout(
+        &server,
+        &json!([{"share_bp": 1000, "min_seconds": 100_000}]),
+    );
+    let lock = LockedDatabase::of(folder.path());
+    // The answer may wait for storage; that nobody is exposed does not.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let stop = json!({"reason": "enough"});
+            server.admin("POST", &format!("{ROLLOUTS}/r/stop"), &[], &stop)
+        });
+        until("nobody is exposed", || {
+            (served_share(&server) == 0).then_some(())
+        });
+        lock.release();
+        asked.join().unwrap();
+    });
+    assert_eq!(served_share(&server), 0);
+}
+
+#[test]
+fn a_command_that_was_refused_never_acts() {
+    let (folder, server) = start();
+    blind_rollout(
+        &server,
+        &json!([{"share_bp": 1000, "min_seconds": 100_000}]),
+    );
+    let path = format!("{ROLLOUTS}/r");
+    let why = json!({"reason": "a test"});
+    assert_eq!(
+        server
+            .admin("POST", &format!("{path}/pause"), &[], &why)
+            .status,
+        200
+    );
+    let lock = LockedDatabase::of(folder.path());
+    let refused = server.admin("POST", &format!("{path}/resume"), &[], &why);
+    assert_eq!(refused.status, 503, "{refused}");
+    lock.release();
+    until("storage is well", || {
+        (server.create_flag("other", &dark_flag()).status == 201).then_some(())
+    });
+    let report = server
+        .admin("GET", &format!("{path}/report"), &[], &Value::Null)
+        .json();
+    assert_eq!(report["lifecycle"], "paused", "{report}");
+}
+
+#[test]
+fn a_killed_flag_is_not_opened_further_behind_its_kill() {
+    let (_folder, server) = start();
+    let stages =
+        json!([{"share_bp": 1000, "min_seconds": 2}, {"share_bp": 10_000, "min_seconds": 0}]);
+    blind_rollout(&server, &stages);
+    assert_eq!(kill(&server, "f").status, 200);
+    let report = || {
+        server
+            .admin("GET", &format!("{ROLLOUTS}/r/report"), &[], &Value::Null)
+            .json()
+    };
+    until("the plan wants the next stage", || {
+        let wants = report()["plan"]["actions"]
+            .as_array()?
+            .iter()
+            .any(|action| matches!(action["action"].as_str(), Some("set_share" | "complete")));
+        wants.then_some(())
+    });
+    assert_eq!(report()["share_bp"], 1000);
+    let why = json!({"reason": "it is mended"});
+    server.admin("POST", &format!("{ROLLOUTS}/r/pause"), &[], &why);
+    assert_eq!(
+        server
+            .admin("POST", &format!("{FLAGS}/f/revive"), &[], &why)
+            .status,
+        200
+    );
+    assert!(
+        served_share(&server) < 200,
+        "lifting the kill exposes what was seen before it"
+    );
+}
+
+#[test]
+fn in_dev_a_kill_outlives_a_reload_and_harms_no_flag_that_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flags.json");
+    let save = |set: &Value| fs::write(&file, set.to_string()).unwrap();
+    save(&json!({"flags": {"f": open_flag(), "g": open_flag(), "mark": dark_flag()}}));
+    let server = Server::dev(&file);
+    let mut broken = open_flag();
+    broken["state"] = json!("SIDEWAYS");
+    save(&json!({"flags": {"f": open_flag(), "g": broken, "mark": open_flag()}}));
+    until("the edit is served", || {
+        (value(&server, "mark") == json!(true)).then_some(())
+    });
+    assert_eq!(kill(&server, "f").status, 200);
+    assert_eq!(
+        (value(&server, "f"), value(&server, "g")),
+        (json!(false), json!(true))
+    );
+    save(&json!({"flags": {"f": open_flag(), "g": broken, "mark": dark_flag()}}));
+    until("the reload is served", || {
+        (value(&server, "mark") == json!(false)).then_some(())
+    });
+    assert_eq!(
+        (value(&server, "f"), value(&server, "g")),
+        (json!(false), json!(true))
+    );
+}
+
+#[test]
+fn a_stop_is_not_told_to_come_back_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tidegate.toml");
+    fs::write(&config, "requests_per_second = 2.0\n").unwrap();
+    let mut command = tidegate();
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(&config)
+        .arg("--data-dir")
+        .arg(folder.path());
+    let server = Server::start(&mut command);
+    assert_eq!(server.create_flag("f", &open_flag()).status, 201);
+    until("the limit is reached", || {
+        (server.evaluate("f", &json!({})).status == 429).then_some(())
+    });
+    let killed = kill(&server, "f");
+    assert_eq!(killed.status, 200, "{killed}");
 }

@@ -94,6 +94,20 @@ impl Active {
         Ok(())
     }
 
+    /// Writes down what waits, as far as storage takes it at once: other rollouts are waiting for
+    /// their look. An entry has its position as identity, so one whose answer was not waited for is
+    /// written again without doubling it.
+    pub(super) async fn flush_briefly(&mut self, app: &App) {
+        let name = self.name.1.clone();
+        match tokio::time::timeout(journal::KEEP_WAIT, self.flush(app)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, rollout = %name, "the rollout's log waits for storage");
+            }
+            Err(_) => tracing::warn!(rollout = %name, "the rollout's log waits for storage"),
+        }
+    }
+
     /// Writes down what waits, in order.
     ///
     /// # Errors
@@ -241,9 +255,7 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
         act(app, rollout, &plan).await;
     }
     app.rollouts.refresh_standing(rollout);
-    if let Err(error) = rollout.flush(app).await {
-        tracing::warn!(%error, rollout = %rollout.name.1, "the rollout's log waits for storage");
-    }
+    rollout.flush_briefly(app).await;
 }
 
 /// Hands a plan's actions to the executor. A raise of a killed flag is held: lifting the kill must

@@ -81,9 +81,12 @@ pub(super) async fn perform(app: &App, rollout: &mut Active, effect: Effect) -> 
 
 /// Writes down what waits. A rollback does not wait for that: its entries stay queued.
 async fn written(app: &App, rollout: &mut Active, may_wait: bool) -> ExecutorEvent {
+    if may_wait {
+        rollout.flush_briefly(app).await;
+        return ExecutorEvent::Done;
+    }
     match rollout.flush(app).await {
         Ok(()) => ExecutorEvent::Done,
-        Err(_) if may_wait => ExecutorEvent::Done,
         Err(error) => {
             tracing::warn!(%error, rollout = %rollout.name.1, "an intent could not be written");
             NOT_APPLIED

@@ -13,8 +13,8 @@ use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
 use super::drive::Active;
 use crate::app::App;
 
-/// How long a look waits for storage to keep a plan; other rollouts are waiting too.
-const KEEP_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+/// How long a look waits for storage; other rollouts are waiting for theirs.
+pub(super) const KEEP_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 /// How many records are read at a time.
 const PAGE: u32 = 1000;
 
