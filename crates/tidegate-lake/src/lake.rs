@@ -2,8 +2,10 @@
 
 use crate::columns::{ColumnError, ColumnOptions, ColumnStore, ErasureReceipt, VerifyReport};
 use crate::io::LakeIo;
-use crate::live::{LiveError, LiveFollower};
-use crate::log::{AppendError, Appended, EventLog, LogError, LogHealth, LogOptions};
+use crate::live::{LiveError, LiveFeed, LiveFollower};
+use crate::log::{
+    AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions, NoSink,
+};
 use crate::query::{self, QueryError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,13 +45,70 @@ pub enum OpenError {
     },
 }
 
-/// One project's events: the durable log and everything that follows it.
+/// What takes events: the durable log, and the live aggregates that follow it. It opens fast and
+/// needs no columnar file, so that damage there never stops events or guards.
 #[derive(Debug)]
-pub struct Lake {
+pub struct Intake {
     // Dropped in this order: the log first, which ends the feed the follower waits for.
     log: EventLog,
     live: LiveFollower,
+}
+
+/// One project's events: what takes them, and the files that answer questions about them.
+#[derive(Debug)]
+pub struct Lake {
+    intake: Arc<Intake>,
     columns: ColumnStore,
+}
+
+/// The live aggregates, and whoever else follows the log.
+struct Both(LiveFeed, Box<dyn CommitSink>);
+
+impl CommitSink for Both {
+    fn committed(&mut self, stretch: &Arc<Committed>) {
+        self.1.committed(stretch);
+        self.0.committed(stretch);
+    }
+}
+
+impl Intake {
+    /// Opens or makes log and live aggregates in a lake's directory. `sink` follows the log too;
+    /// see [`CommitSink`]. The live aggregates may still be catching up on return.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the disk fails or acknowledged data is damaged.
+    pub fn open(
+        io: &Arc<dyn LakeIo>,
+        dir: &Path,
+        options: &LakeOptions,
+        sink: Box<dyn CommitSink>,
+    ) -> Result<Self, OpenError> {
+        io.create_dir_all(dir)
+            .map_err(|source| OpenError::Directory {
+                path: dir.to_owned(),
+                source,
+            })?;
+        let (live, feed) = LiveFollower::open(Arc::clone(io), dir, options.live.clone())?;
+        let log = EventLog::open(
+            Arc::clone(io),
+            &dir.join("log"),
+            options.log.clone(),
+            Box::new(Both(feed, sink)),
+        )?;
+        Ok(Self { log, live })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &EventLog {
+        &self.log
+    }
+
+    /// The live aggregates.
+    #[must_use]
+    pub fn live(&self) -> &LiveFollower {
+        &self.live
+    }
 }
 
 /// What housekeeping did.
@@ -81,16 +140,31 @@ impl Lake {
     /// # Errors
     /// [`OpenError`] if the disk fails or acknowledged data is damaged.
     pub fn open(io: Arc<dyn LakeIo>, dir: &Path, options: LakeOptions) -> Result<Self, OpenError> {
-        io.create_dir_all(dir)
-            .map_err(|source| OpenError::Directory {
-                path: dir.to_owned(),
-                source,
-            })?;
-        let (live, feed) = LiveFollower::open(Arc::clone(&io), dir, options.live)?;
-        let columns = ColumnStore::open(Arc::clone(&io), dir, options.columns)?;
-        let log = EventLog::open(io, &dir.join("log"), options.log, Box::new(feed))?;
-        live.wait_until(log.next_sequence());
-        Ok(Self { log, live, columns })
+        let intake = Intake::open(&io, dir, &options, Box::new(NoSink))?;
+        intake.live.wait_until(intake.log.next_sequence());
+        Ok(Self::over(Arc::new(intake), io, dir, options.columns)?)
+    }
+
+    /// Opens the columnar files beside a log that is open already.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the disk fails, what is stored is damaged, or the log ends before the
+    /// files do, as after a restore of one without the other.
+    pub fn over(
+        intake: Arc<Intake>,
+        io: Arc<dyn LakeIo>,
+        dir: &Path,
+        options: ColumnOptions,
+    ) -> Result<Self, ColumnError> {
+        let columns = ColumnStore::open(io, dir, options)?;
+        let (flushed, next) = (columns.state().flushed_sequence, intake.log.next_sequence());
+        if flushed > next {
+            let detail = format!(
+                "files hold events up to sequence {flushed}, but the log beside them ends at {next}"
+            );
+            return Err(ColumnError::damaged(&dir.join("log"), detail));
+        }
+        Ok(Self { intake, columns })
     }
 
     /// Appends a batch and waits until it is durable; see [`EventLog::append`].
@@ -98,7 +172,7 @@ impl Lake {
     /// # Errors
     /// [`AppendError`].
     pub fn append(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
-        self.log.append(events)
+        self.intake.log.append(events)
     }
 
     /// Hands a batch over without waiting; see [`EventLog::submit`].
@@ -109,7 +183,7 @@ impl Lake {
         &self,
         events: Vec<Event>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
-        self.log.submit(events)
+        self.intake.log.submit(events)
     }
 
     /// Begins a phase of a flag now; counts for guards start anew. `phase` is unique within the
@@ -123,32 +197,32 @@ impl Lake {
         phase: &str,
         ladder_ms: Vec<f64>,
     ) -> Result<u64, LiveError> {
-        let durable = self.log.next_sequence();
-        self.live.mark_phase(flag, phase, ladder_ms, durable)
+        let durable = self.intake.log.next_sequence();
+        self.intake.live.mark_phase(flag, phase, ladder_ms, durable)
     }
 
     /// The counts of one phase of a flag, or of its current phase. `None` is "no data".
     #[must_use]
     pub fn guard_counts(&self, flag: &str, phase: Option<&str>) -> Option<PhaseCounts> {
-        self.live.guard_counts(flag, phase)
+        self.intake.live.guard_counts(flag, phase)
     }
 
     /// How far the live counts reach.
     #[must_use]
     pub fn watermark(&self) -> Watermark {
-        self.live.watermark()
+        self.intake.live.watermark()
     }
 
     /// The live aggregates.
     #[must_use]
     pub fn live(&self) -> &LiveFollower {
-        &self.live
+        &self.intake.live
     }
 
     /// The log.
     #[must_use]
     pub fn log(&self) -> &EventLog {
-        &self.log
+        &self.intake.log
     }
 
     /// Moves what is in the log into files, so that every question sees it. Cheap if there is
@@ -159,7 +233,7 @@ impl Lake {
     pub fn flush(&self) -> Result<u64, ColumnError> {
         let mut events = 0;
         loop {
-            let flushed = self.columns.flush(&self.log)?;
+            let flushed = self.columns.flush(&self.intake.log)?;
             events += flushed.events;
             if flushed.events == 0 {
                 return Ok(events);
@@ -174,9 +248,9 @@ impl Lake {
     /// [`HousekeepingError`]; nothing is lost, and calling again goes on.
     pub fn keep_house(&self) -> Result<Housekeeping, HousekeepingError> {
         let events = self.flush()?;
-        let counted = self.live.checkpoint()?;
+        let counted = self.intake.live.checkpoint()?;
         let trimmed_to = counted.min(self.columns.state().flushed_sequence);
-        self.log.trim(trimmed_to)?;
+        self.intake.log.trim(trimmed_to)?;
         Ok(Housekeeping { events, trimmed_to })
     }
 
@@ -196,7 +270,7 @@ impl Lake {
     /// [`HousekeepingError`]; calling again completes what was begun.
     pub fn erase_unit(&self, unit: &str) -> Result<Option<ErasureReceipt>, HousekeepingError> {
         self.keep_house()?;
-        Ok(self.columns.erase_unit(&self.log, unit)?)
+        Ok(self.columns.erase_unit(&self.intake.log, unit)?)
     }
 
     /// Reads everything again and checks it. `progress` is told files done and files in all.
@@ -207,7 +281,7 @@ impl Lake {
         &self,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<VerifyReport, ColumnError> {
-        self.columns.verify(&self.log, progress)
+        self.columns.verify(&self.intake.log, progress)
     }
 
     /// The columnar files.
@@ -219,6 +293,6 @@ impl Lake {
     /// Whether events are taken.
     #[must_use]
     pub fn health(&self) -> LogHealth {
-        self.log.health()
+        self.intake.log.health()
     }
 }

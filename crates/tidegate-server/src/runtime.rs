@@ -123,6 +123,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::events::keeper::last_flush(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -158,6 +159,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -201,6 +203,7 @@ pub async fn start_without_storage(
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,

@@ -241,6 +241,10 @@ impl Manifest {
         Arc::clone(&self.state)
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Makes a record durable, then part of the state. After a failure other than a full disk
     /// nothing is known of what the disk holds, so nothing more is committed until a restart.
     pub(super) fn commit(&mut self, record: Record) -> Result<(), ColumnError> {

@@ -161,6 +161,13 @@ impl ColumnStore {
         state
     }
 
+    /// Whether a commit failed so that nothing is known of what the disk holds. Nothing more is
+    /// committed then; opening the files anew reads back what is there.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.inner().manifest.has_failed()
+    }
+
     /// The rows of a bucket on one day (days since 1970 in UTC), from the hot tier if they are
     /// there.
     ///

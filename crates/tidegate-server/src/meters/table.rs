@@ -61,6 +61,22 @@ metrics! {
         "Events by what became of them; quarantined ones are accepted too.";
     EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]
         "Whether the project's log of events takes events.";
+    LAKE_UP = Gauge "tidegate_lake_up" ["project"]
+        "Whether the project's event files are open and the last flush succeeded.";
+    LAKE_FILES = Gauge "tidegate_lake_files" ["project"]
+        "Event files.";
+    LAKE_ROWS = Gauge "tidegate_lake_rows" ["project"]
+        "Rows in event files, copies that compaction will drop included.";
+    LAKE_BYTES = Gauge "tidegate_lake_bytes" ["project"]
+        "Bytes of event files.";
+    LAKE_WATERMARK = Gauge "tidegate_lake_watermark" ["project"]
+        "Every event below this ingest sequence is in files.";
+    LAKE_UNFLUSHED = Gauge "tidegate_lake_unflushed_events" ["project"]
+        "Acknowledged events that are only in the log yet.";
+    LAKE_LAG = Gauge "tidegate_lake_flush_lag_seconds" ["project"]
+        "For how long flushing has been failing while events wait; 0 while it succeeds.";
+    DISK_USED = Gauge "tidegate_disk_used_percent" []
+        "How full the disk that holds the events is.";
     CONFIG_VERSION = Gauge "tidegate_config_version" ["project"]
         "Version of the configuration that is served.";
     CONFIG_EPOCH = Gauge "tidegate_config_epoch" ["project"]
