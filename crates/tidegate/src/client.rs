@@ -97,12 +97,38 @@ impl Connection {
         bail!("{}", explain(&answer, self))
     }
 
+    /// Sends events, one JSON object per line, and answers whatever came back.
+    pub(crate) fn post_ndjson(&self, path: &str, lines: &[u8]) -> Result<Answer> {
+        let kind = "application/x-ndjson";
+        let body = (kind, lines.to_vec());
+        self.exchange("POST", path, body, Conditions::default())
+    }
+
+    /// A refusal in words.
+    pub(crate) fn explained(&self, answer: &Answer) -> String {
+        explain(answer, self)
+    }
+
     /// Sends, and answers whatever came back.
     pub(crate) fn send_raw(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
+        conditions: Conditions,
+    ) -> Result<Answer> {
+        let text = body
+            .map(serde_json::to_vec)
+            .transpose()?
+            .unwrap_or_default();
+        self.exchange(method, path, ("application/json", text), conditions)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        (kind, body): (&str, Vec<u8>),
         conditions: Conditions,
     ) -> Result<Answer> {
         let agent = agent();
@@ -118,13 +144,7 @@ impl Connection {
         if conditions.must_be_new {
             request = request.header("if-none-match", "*");
         }
-        let text = body
-            .map(serde_json::to_vec)
-            .transpose()?
-            .unwrap_or_default();
-        let request = request
-            .header("content-type", "application/json")
-            .body(text)?;
+        let request = request.header("content-type", kind).body(body)?;
         let mut response = agent.run(request).with_context(|| {
             format!(
                 "no answer from {}; is `tidegate serve` running there?",
