@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod kept_credentials;
 pub mod last_good;
+pub mod lease;
 pub mod listener;
 pub mod live;
 pub mod meters;

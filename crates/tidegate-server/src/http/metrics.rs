@@ -37,11 +37,7 @@ fn counted(page: &mut Page, app: &App) {
         &table::REQUESTS,
         requests.map(|(class, count)| ([class], count)),
     );
-    let evaluations = meters.evaluations();
-    page.family(
-        &table::EVALUATIONS,
-        evaluations.map(|(reason, count)| (["ofrep", reason], count)),
-    );
+    page.family(&table::EVALUATIONS, meters.evaluations());
     let outcomes = app.events.meters().outcomes();
     page.family(
         &table::EVENTS,

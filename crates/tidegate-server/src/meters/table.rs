@@ -56,7 +56,7 @@ metrics! {
     REQUESTS = Counter "tidegate_http_requests_total" ["status"]
         "Requests answered, by class of HTTP status; a gRPC call counts as 2xx whatever its own status.";
     EVALUATIONS = Counter "tidegate_evaluations_total" ["protocol", "reason"]
-        "Flags evaluated over OFREP, by the reason of the answer; a 304 evaluates nothing.";
+        "Flags evaluated, by protocol and by the reason of the answer; a 304 evaluates nothing.";
     EVENTS = Counter "tidegate_events_total" ["outcome"]
         "Events by what became of them; quarantined ones are accepted too.";
     EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]
