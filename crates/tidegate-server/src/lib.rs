@@ -9,6 +9,7 @@ pub mod app;
 pub mod clients;
 pub mod clock;
 pub mod dev;
+pub mod egress;
 pub mod events;
 pub mod grpc;
 pub mod http;
