@@ -41,6 +41,12 @@ fn counted(page: &mut Page, app: &App) {
         &table::EVALUATIONS,
         evaluations.map(|(reason, count)| (["ofrep", reason], count)),
     );
+    let webhooks = app.delivery.meters().outcomes();
+    page.family(
+        &table::WEBHOOKS,
+        webhooks.map(|(outcome, count)| ([outcome], count)),
+    );
+    page.single(&table::WEBHOOKS_WAITING, app.delivery.waiting_bytes());
     let outcomes = app.events.meters().outcomes();
     page.family(
         &table::EVENTS,

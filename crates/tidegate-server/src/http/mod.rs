@@ -4,6 +4,9 @@ mod audit;
 mod body;
 pub(crate) mod connect;
 pub mod cors;
+mod delivery;
+mod delivery_import;
+mod delivery_rows;
 mod events;
 mod health;
 pub(crate) mod manifest;
@@ -19,6 +22,7 @@ mod sign_in;
 pub(crate) mod sse;
 mod status;
 mod tokens;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::State;
@@ -50,6 +54,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = definitions(routes);
     routes = rollout_routes(routes);
     routes = administration(routes);
+    routes = delivery::routes(routes);
     routes = crate::grpc::routes(routes);
     routes = sse::routes(routes);
     routes = manifest::routes(routes);
