@@ -8,6 +8,7 @@ pub mod access;
 pub mod app;
 pub mod clients;
 pub mod clock;
+pub mod delivery;
 pub mod dev;
 pub mod egress;
 pub mod events;

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::events::{Events, Followers};
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
@@ -161,6 +162,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -275,6 +277,7 @@ fn open(
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
         open_door: settings.open_door.then(local_developer),

@@ -38,6 +38,12 @@ fn counted(page: &mut Page, app: &App) {
         requests.map(|(class, count)| ([class], count)),
     );
     page.family(&table::EVALUATIONS, meters.evaluations());
+    let webhooks = app.delivery.meters().outcomes();
+    page.family(
+        &table::WEBHOOKS,
+        webhooks.map(|(outcome, count)| ([outcome], count)),
+    );
+    page.single(&table::WEBHOOKS_WAITING, app.delivery.waiting_bytes());
     let outcomes = app.events.meters().outcomes();
     page.family(
         &table::EVENTS,

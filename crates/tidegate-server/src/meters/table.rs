@@ -57,6 +57,10 @@ metrics! {
         "Requests answered, by class of HTTP status; a gRPC call counts as 2xx whatever its own status.";
     EVALUATIONS = Counter "tidegate_evaluations_total" ["protocol", "reason"]
         "Flags evaluated, by protocol and by the reason of the answer; a 304 evaluates nothing.";
+    WEBHOOKS = Counter "tidegate_webhooks_total" ["outcome"]
+        "Webhooks by what became of them: stored, not proven, turned away, or stored and unreadable.";
+    WEBHOOKS_WAITING = Gauge "tidegate_webhooks_waiting_bytes" []
+        "Room that webhooks take which arrive, wait for the disk, or wait to be read.";
     EVENTS = Counter "tidegate_events_total" ["outcome"]
         "Events by what became of them; quarantined ones are accepted too.";
     EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tidegate_delivery::table_rows::{ALL_KINDS, RowKind, RowMapping, RowProblem};
 
-use super::log_file::{Appended, LogWriter};
+use super::sink::{Counts, Sink};
 use super::{LogArgs, OutputFormat, print_json, print_line};
 use crate::table_file::{Budgeted, RecordBudget, open};
 
@@ -108,7 +108,7 @@ impl ImportCsv {
         let mut import = Import {
             mapping: &mapping,
             columns: columns.len(),
-            writer: self.log.open()?.begin(|_| ())?,
+            sink: Sink::open(&self.log, |_| ())?,
             report: ImportReport::default(),
         };
         let mut record = csv::ByteRecord::new();
@@ -118,7 +118,7 @@ impl ImportCsv {
                 Ok(false) => break,
                 Ok(true) => import.take(&record)?,
                 Err(error) => {
-                    import.writer.abandon()?;
+                    import.sink.abandon()?;
                     bail!("{}: {error}; nothing was imported", self.file.display());
                 }
             }
@@ -128,14 +128,13 @@ impl ImportCsv {
 
     fn finish(&self, import: Import<'_>) -> anyhow::Result<()> {
         let Import {
-            writer, mut report, ..
+            sink, mut report, ..
         } = import;
         report.committed = !(self.strict && report.rejected > 0);
         if report.committed {
-            writer.commit()?;
+            report.count(sink.commit()?);
         } else {
-            writer.abandon()?;
-            report.imported = 0;
+            sink.abandon()?;
         }
         match self.output {
             OutputFormat::Json => print_json(&report)?,
@@ -155,6 +154,12 @@ impl ImportCsv {
 }
 
 impl ImportReport {
+    fn count(&mut self, counts: Counts) {
+        self.imported = counts.recorded;
+        self.known = counts.known;
+        self.conflicts = counts.conflicts;
+    }
+
     fn print(&self) -> io::Result<()> {
         print_line(&format!(
             "{} rows: {} imported, {} known already, {} known with other content (the first stays), {} broken",
@@ -180,7 +185,7 @@ impl ImportReport {
 struct Import<'m> {
     mapping: &'m RowMapping,
     columns: usize,
-    writer: LogWriter,
+    sink: Sink,
     report: ImportReport,
 }
 
@@ -188,11 +193,7 @@ impl Import<'_> {
     fn take(&mut self, record: &csv::ByteRecord) -> anyhow::Result<()> {
         self.report.rows += 1;
         match self.event(record) {
-            Ok(event) => match self.writer.append(&event)? {
-                Appended::New => self.report.imported += 1,
-                Appended::Known => self.report.known += 1,
-                Appended::Conflict => self.report.conflicts += 1,
-            },
+            Ok(event) => self.sink.take(&event)?,
             Err(RowProblem {
                 column,
                 cause,
