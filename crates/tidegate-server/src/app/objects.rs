@@ -223,11 +223,14 @@ pub async fn delete(
 pub(crate) async fn commit(
     app: &App,
     place: &Place,
-    change: ObjectChange,
+    mut change: ObjectChange,
 ) -> Result<Committed, AppError> {
-    let committed = async { app.store()?.object_commit(change).await }
-        .await
-        .map_err(|error| refusal(&error, &place.what()))?;
+    let committed = async {
+        crate::notices::attach(app, &mut change).await?;
+        app.store()?.object_commit(change).await
+    }
+    .await
+    .map_err(|error| refusal(&error, &place.what()))?;
     crate::reconcile::serve_at_least(app, &place.project, committed.version()).await;
     Ok(committed)
 }
@@ -285,6 +288,10 @@ fn canonical(
         ObjectKind::Rollout => {
             let known = known_flag(app, place, &spec);
             crate::rollouts::validate(&spec, known)?;
+            Ok(spec)
+        }
+        ObjectKind::Source => {
+            crate::rollouts::sources::validate(app, &spec)?;
             Ok(spec)
         }
         _ if spec.is_object() => Ok(spec),

@@ -20,12 +20,13 @@ use crate::app::objects::{Belief, Place};
 use crate::app::{App, AppError, Violation, objects, stop};
 
 /// The kinds that live under `/api/v1/projects/{project}/{collection}`.
-pub(crate) const COLLECTIONS: [(&str, ObjectKind); 5] = [
+pub(crate) const COLLECTIONS: [(&str, ObjectKind); 6] = [
     ("flags", ObjectKind::Flag),
     ("segments", ObjectKind::Segment),
     ("metrics", ObjectKind::Metric),
     ("journeys", ObjectKind::Journey),
     ("rollouts", ObjectKind::Rollout),
+    ("sources", ObjectKind::Source),
 ];
 
 /// An object as it is answered.

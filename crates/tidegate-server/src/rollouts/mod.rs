@@ -11,6 +11,7 @@ mod guards;
 mod journal;
 mod replay;
 mod resume;
+pub mod sources;
 mod split;
 mod start;
 pub mod watch;
@@ -35,6 +36,7 @@ use crate::app::objects::Place;
 use crate::app::{App, AppError, stop};
 use crate::events::Follower;
 use drive::Active;
+use sources::Sources;
 use split::Split;
 use watch::Watch;
 
@@ -58,6 +60,7 @@ pub(crate) struct Ask {
 #[derive(Debug)]
 pub struct Rollouts {
     watches: Arc<Watches>,
+    sources: Sources,
     standings: Mutex<BTreeMap<Name, Standing>>,
     asks: mpsc::Sender<Ask>,
     inbox: Mutex<Option<mpsc::Receiver<Ask>>>,
@@ -68,6 +71,7 @@ impl Default for Rollouts {
         let (asks, inbox) = mpsc::channel(INBOX);
         Self {
             watches: Arc::default(),
+            sources: Sources::default(),
             standings: Mutex::default(),
             asks,
             inbox: Mutex::new(Some(inbox)),
@@ -86,6 +90,9 @@ pub struct Standing {
     pub lifecycle: String,
     /// Share of the audience that gets the treatment now, in basis points.
     pub share_bp: u16,
+    /// What hooks have to do with it that it goes no further, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<String>,
     /// The newest plan, with verdict, evidence and what is waited for.
     pub plan: Plan,
 }
@@ -186,12 +193,21 @@ impl Rollouts {
             .collect()
     }
 
+    /// Has every rollout looked at now.
+    pub(crate) fn look_again(&self) {
+        self.watches.moved.notify_one();
+    }
+
     fn put_standing(&self, rollout: &Active, plan: Plan) {
+        let hooks = self
+            .standing(&rollout.name.0, &rollout.name.1)
+            .and_then(|standing| standing.hooks);
         let standing = Standing {
             key: rollout.name.1.clone(),
             flag: rollout.spec.flag.clone(),
             lifecycle: word(&rollout.state.lifecycle).to_owned(),
             share_bp: u16::from(rollout.state.share_bp),
+            hooks,
             plan,
         };
         self.lock_standings().insert(rollout.name.clone(), standing);
@@ -206,10 +222,11 @@ impl Rollouts {
     }
 
     /// Brings what acting on a plan changed into the standing, beside the plan that decided it.
-    fn refresh_standing(&self, rollout: &Active) {
+    fn refresh_standing(&self, rollout: &Active, hooks: Option<String>) {
         if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
             word(&rollout.state.lifecycle).clone_into(&mut standing.lifecycle);
             standing.share_bp = u16::from(rollout.state.share_bp);
+            standing.hooks = hooks;
         }
     }
 
@@ -254,6 +271,13 @@ fn watch_again(app: &App, rollout: &Active, since_us: i64) {
         rollout.spec.treatment.as_str(),
         rollout.spec.control.as_str(),
     );
+    for guard in &rollout.spec.guards {
+        if let Some(GuardSource::Source(key)) = GuardSource::of(&guard.metric) {
+            app.rollouts
+                .sources
+                .follow(&rollout.name, &key, arms, since_us);
+        }
+    }
     let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
     app.rollouts.watches.insert(
         rollout.name.clone(),
@@ -275,6 +299,7 @@ fn watch_phase(app: &App, rollout: &Active, share: BasisPoints, at_us: i64) {
         .and_then(|set| set.specs.get(&rollout.spec.flag));
     let split =
         flag.and_then(|flag| Split::at_share(&rollout.spec.flag, flag, &rollout.name.1, share));
+    app.rollouts.sources.begin_phase(&rollout.name);
     app.rollouts.watches.with(&rollout.name, |watched| {
         watched.splits.push(split);
         watched.watch.begin_phase(share, at_us);

@@ -34,7 +34,7 @@ pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
         if GuardSource::of(&guard.metric).is_none() {
             let message = format!(
                 "metric {:?} is not measured; guards can be `errors`, `latency` (each also of one \
-                 request name, as in `errors/checkout`) and `conversions/NAME`",
+                 request name, as in `errors/checkout`), `conversions/NAME` and `source/KEY`",
                 guard.metric
             );
             let pointer = format!("/guards/{index}/metric");
@@ -69,6 +69,7 @@ pub async fn start(
 ) -> Result<Standing, AppError> {
     let place = Place::parse(project, ObjectKind::Rollout, key)?;
     let policy = read(&objects::read(app, &place).await?.spec)?;
+    super::sources::prove(app, project, &policy).await?;
     give_rule(app, principal, project, key, &policy).await?;
     let by = (actor_of(principal).to_string(), String::new());
     app.rollouts.ask((project, key), Command::Start, by).await
