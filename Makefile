@@ -12,7 +12,7 @@ demo: ## Play the loop: a bad change is opened to a few and shuts by itself
 
 .PHONY: test
 test: ## Run every test
-	@scripts/require cargo cc python3 node npm && scripts/test-clients && $(CARGO) test --locked --workspace
+	@scripts/require cargo cc python3 node npm prometheus && scripts/test-clients && $(CARGO) test --locked --workspace
 
 .PHONY: check
 check: ## Format, lints, documentation, and the house rules

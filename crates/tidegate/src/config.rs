@@ -11,6 +11,8 @@ use clap::Args;
 use serde::Deserialize;
 use tidegate_server::http::cors::AllowedOrigins;
 
+use crate::outward::{self, CommandEntry, CredentialEntry};
+
 #[cfg(test)]
 const DEFAULT_LISTEN: &str = "127.0.0.1:8800";
 const DEFAULT_DATA_DIR: &str = "tidegate-data";
@@ -44,6 +46,17 @@ pub(crate) struct SettingArguments {
         value_name = "ORIGIN"
     )]
     allowed_origins: Vec<String>,
+    /// The server may also reach this range or host and port; repeat or separate by commas
+    #[arg(
+        long,
+        env = "TIDEGATE_ALLOW_EGRESS",
+        value_delimiter = ',',
+        value_name = "CIDR|HOST:PORT"
+    )]
+    allow_egress: Vec<String>,
+    /// The server's own address as others reach it, for links in notices
+    #[arg(long, env = "TIDEGATE_PUBLIC_URL")]
+    public_url: Option<String>,
 }
 
 impl SettingArguments {
@@ -61,6 +74,10 @@ impl SettingArguments {
             flagd_project: self.flagd_project.clone(),
             allowed_origins: (!self.allowed_origins.is_empty())
                 .then(|| self.allowed_origins.clone()),
+            allow_egress: (!self.allow_egress.is_empty()).then(|| self.allow_egress.clone()),
+            public_url: self.public_url.clone(),
+            credentials: None,
+            command_hooks: None,
         }
     }
 }
@@ -81,6 +98,14 @@ pub(crate) struct Config {
     pub(crate) flagd_project: Option<String>,
     /// Origins whose web pages may evaluate flags.
     pub(crate) allowed_origins: Option<Vec<String>>,
+    /// What the server may reach beside the public Internet over HTTPS.
+    pub(crate) allow_egress: Option<Vec<String>>,
+    /// The server's own address as others reach it.
+    pub(crate) public_url: Option<String>,
+    /// Credentials presented to others; in the file only.
+    pub(crate) credentials: Option<Vec<CredentialEntry>>,
+    /// Programs that are asked or told; in the file only.
+    pub(crate) command_hooks: Option<Vec<CommandEntry>>,
 }
 
 impl Config {
@@ -113,6 +138,7 @@ impl Config {
     /// Whether every value makes sense.
     pub(crate) fn check(&self) -> Result<()> {
         self.allowed_origins()?;
+        outward::resolve(self)?;
         self.bootstrap_token()?;
         tidegate_store::ProjectKey::parse(self.flagd_project()).context("flagd_project")?;
         let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
@@ -142,6 +168,10 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
         flagd_ports: given.flagd_ports.or(from_file.flagd_ports),
         flagd_project: given.flagd_project.or(from_file.flagd_project),
         allowed_origins: given.allowed_origins.or(from_file.allowed_origins),
+        allow_egress: given.allow_egress.or(from_file.allow_egress),
+        public_url: given.public_url.or(from_file.public_url),
+        credentials: from_file.credentials,
+        command_hooks: from_file.command_hooks,
     })
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Config, SettingArguments};
 use crate::output::{self, Format, OutputArguments};
+use crate::outward;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -107,10 +108,15 @@ fn resolved(config: &Config) -> Config {
         flagd_ports: Some(config.flagd_ports()),
         flagd_project: Some(config.flagd_project().to_owned()),
         allowed_origins: Some(config.allowed_origins.clone().unwrap_or_default()),
+        allow_egress: Some(config.allow_egress.clone().unwrap_or_default()),
+        public_url: config.public_url.clone(),
+        credentials: config.credentials.clone(),
+        command_hooks: config.command_hooks.clone(),
     }
 }
 
-fn values(config: &Config) -> [(&'static str, Value); 6] {
+fn values(config: &Config) -> [(&'static str, Value); 10] {
+    let (credentials, commands) = outward::names(config);
     [
         ("data_dir", json!(config.data_dir)),
         ("listen", json!(config.listen)),
@@ -118,11 +124,24 @@ fn values(config: &Config) -> [(&'static str, Value); 6] {
         ("flagd_ports", json!(config.flagd_ports)),
         ("flagd_project", json!(config.flagd_project)),
         ("allowed_origins", json!(config.allowed_origins)),
+        ("allow_egress", json!(config.allow_egress)),
+        ("public_url", json!(config.public_url)),
+        ("credentials", json!(listed(credentials))),
+        ("command_hooks", json!(listed(commands))),
     ]
 }
 
+/// Names, or nothing where there are none.
+fn listed(names: Vec<&str>) -> Option<Vec<&str>> {
+    (!names.is_empty()).then_some(names)
+}
+
 fn source(own: Option<&ArgMatches>, name: &str, file: Option<&str>) -> String {
-    match own.and_then(|own| own.value_source(name)) {
+    let is_typed = !["credentials", "command_hooks"].contains(&name);
+    match own
+        .filter(|_| is_typed)
+        .and_then(|own| own.value_source(name))
+    {
         Some(ValueSource::CommandLine) => "command line".to_owned(),
         Some(ValueSource::EnvVariable) => {
             format!("environment TIDEGATE_{}", name.to_ascii_uppercase())

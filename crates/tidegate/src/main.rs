@@ -17,13 +17,16 @@ mod events;
 mod flag;
 mod healthcheck;
 mod output;
+mod outward;
 mod rollout;
 mod rollout_simulate;
 mod serve;
+mod source;
 mod stats;
 mod stopped;
 mod table_file;
 mod token;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -80,6 +83,12 @@ enum Command {
     /// Mint, list and disable tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Say who is told what happened, and see what became of it
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
+    /// Show whether a metric source of others may roll a change back
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -119,6 +128,8 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
+        Command::Webhook(command) => webhook::run(&command),
+        Command::Source(command) => source::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Stats(command) => Ok(stats::run(&command)),
         Command::Delivery(command) => Ok(delivery::run(&command)),

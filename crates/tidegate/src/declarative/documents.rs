@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 
 /// The kinds files may hold, with the collection each lives in. Dependencies come first, so that
 /// applying in this order never names what is not there yet.
-pub(crate) const COLLECTIONS: [(&str, &str); 5] = [
+pub(crate) const COLLECTIONS: [(&str, &str); 6] = [
     ("segment", "segments"),
     ("flag", "flags"),
     ("metric", "metrics"),
     ("journey", "journeys"),
+    ("source", "sources"),
     ("rollout", "rollouts"),
 ];
 
