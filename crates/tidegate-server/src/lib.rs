@@ -23,6 +23,7 @@ pub mod meters;
 pub mod operations;
 pub mod rate_limit;
 pub mod reconcile;
+pub mod reports;
 pub mod rollouts;
 pub mod runtime;
 pub mod sign_in;

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use tidegate_flags::{FlagSpec, Segment, Warning};
+use tidegate_metrics::{JourneyDefinition, MetricDefinition};
 use tidegate_store::{
     Committed, Expected, ObjectChange, ObjectKey, ObjectKind, ObjectPage, ProjectKey, StoreError,
     StoredObject, Write,
@@ -16,6 +17,7 @@ use super::owned::keep_owned;
 use super::{App, AppError, Violation, actor_of};
 use crate::access::Principal;
 use crate::live::{LiveSet, assemble};
+use crate::reports::refused;
 
 /// Where an object lives, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,6 +289,8 @@ fn canonical(
             crate::rollouts::validate(&spec, known)?;
             Ok(spec)
         }
+        ObjectKind::Metric => MetricDefinition::canonical(&spec).map_err(refused),
+        ObjectKind::Journey => JourneyDefinition::canonical(&spec).map_err(refused),
         _ if spec.is_object() => Ok(spec),
         _ => Err(AppError::invalid(
             "",
