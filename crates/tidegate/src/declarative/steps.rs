@@ -105,6 +105,14 @@ fn canonical(document: &Document) -> Document {
     {
         document.spec = spec.to_json();
     }
+    let canonical = match document.kind.as_str() {
+        "metric" => tidegate_metrics::MetricDefinition::canonical(&document.spec).ok(),
+        "journey" => tidegate_metrics::JourneyDefinition::canonical(&document.spec).ok(),
+        _ => None,
+    };
+    if let Some(spec) = canonical {
+        document.spec = spec;
+    }
     document.spec = without_owned(&document, document.spec.clone());
     document
 }
