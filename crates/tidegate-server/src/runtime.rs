@@ -159,6 +159,11 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::rollouts::keep_notes(
+        app.clone(),
+        settings.data_dir.clone(),
+        shutdown.clone(),
+    ));
     Ok(Running {
         app,
         address,
@@ -256,6 +261,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
     let live = Live::default();
     serve_last_good(&kept, &stops, &live, clock.now_us()).map_err(unusable)?;
     let rollouts = Rollouts::default();
+    rollouts.remember(data_dir);
     let events = Events::open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),

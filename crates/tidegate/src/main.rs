@@ -18,6 +18,7 @@ mod healthcheck;
 mod output;
 mod rollout;
 mod rollout_simulate;
+mod rollout_view;
 mod serve;
 mod stats;
 mod token;

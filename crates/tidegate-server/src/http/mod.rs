@@ -224,6 +224,7 @@ fn rollout_routes(routes: Routes) -> Routes {
     const PROTECT: &str = "/api/v1/projects/{project}/rollouts/{key}/{action}";
     const REPORT: &str = "/api/v1/projects/{project}/rollouts/{key}/report";
     const REPLAY: &str = "/api/v1/projects/{project}/rollouts/{key}/replay";
+    const CHECK: &str = "/api/v1/projects/{project}/rollouts/{key}/check";
     let act = |path, permission, summary| {
         row(Verb::Post, path, Access::Needs(permission), SMALL, summary)
     };
@@ -257,6 +258,13 @@ fn rollout_routes(routes: Routes) -> Routes {
         .add(
             read(REPORT, "Say how a rollout stands, and why"),
             rollouts::report,
+        )
+        .add(
+            read(
+                CHECK,
+                "Whether a rollout may start, and what its guards would see",
+            ),
+            rollouts::check,
         )
         .add(
             read(REPLAY, "Make every kept plan again and compare"),

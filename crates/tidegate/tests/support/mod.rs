@@ -9,6 +9,7 @@
     reason = "each test file uses its part; waiting for another process needs a clock"
 )]
 
+pub mod locked;
 pub mod strange;
 pub mod wire;
 
