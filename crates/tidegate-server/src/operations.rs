@@ -18,4 +18,6 @@ pub struct Operations {
     pub allowed_origins: AllowedOrigins,
     /// Bounds the work of hashing passwords.
     pub hashing: Hashing,
+    /// Taken in turns by those who change what people may do, since each reads before it writes.
+    pub changing_people: tokio::sync::Mutex<()>,
 }

@@ -58,7 +58,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder cannot be used.
-    #[error("cannot use the data folder {path}: {source}; check that it exists and is writable")]
+    #[error("cannot use the data folder {path}; check that it exists and is writable")]
     DataDir {
         /// The folder.
         path: PathBuf,
@@ -281,6 +281,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            changing_people: tokio::sync::Mutex::default(),
         },
         clock,
         loading: tokio::sync::Mutex::default(),

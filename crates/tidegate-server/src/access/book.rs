@@ -151,6 +151,12 @@ impl AccessBook {
         self.bootstrap.as_ref()
     }
 
+    /// Every stored credential by selector.
+    #[must_use]
+    pub fn entries(&self) -> &HashMap<String, BookEntry> {
+        &self.entries
+    }
+
     /// How many stored credentials there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -165,8 +171,12 @@ impl AccessBook {
 }
 
 fn principal_of(id: &str, entry: &BookEntry) -> Principal {
+    let kind = match id {
+        BOOTSTRAP => PrincipalKind::Installation,
+        _ => PrincipalKind::Token,
+    };
     Principal::new(
-        PrincipalKind::Token,
+        kind,
         id.to_owned(),
         Some(entry.project.clone()),
         vec![entry.role],
@@ -245,7 +255,8 @@ mod tests {
     fn a_token_has_the_rights_of_its_kind_in_its_project_only() {
         let Shop { book, live, .. } = shop();
         let principal = book.authenticate(&live, 0).unwrap();
-        assert!(principal.may(Permission::Evaluate) && !principal.may(Permission::ConfigWrite));
+        assert!(principal.may(Permission::Evaluate, "shop"));
+        assert!(!principal.may(Permission::ConfigWrite, "shop"));
         assert!(principal.belongs_to("shop") && !principal.belongs_to("default"));
     }
 
@@ -255,7 +266,7 @@ mod tests {
         assert!(
             Permission::ALL
                 .into_iter()
-                .all(|permission| principal.may(permission))
+                .all(|permission| principal.may(permission, crate::DEFAULT_PROJECT))
         );
         assert_eq!(principal.default_project(), crate::DEFAULT_PROJECT);
         assert!(!principal.belongs_to("other"));

@@ -193,7 +193,7 @@ async fn guard(
             .iter()
             .find_map(|(name, value)| (name == "project").then_some(value))
             .unwrap_or_else(|| principal.default_project());
-        if !principal.may(permission) || !principal.belongs_to(project) {
+        if !principal.may(permission, project) {
             return refuse_forbidden(rule.row.dialect, request.headers(), permission);
         }
         // A stop is never told to come back later.

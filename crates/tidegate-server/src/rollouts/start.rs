@@ -74,6 +74,22 @@ pub async fn start(
     app.rollouts.ask((project, key), Command::Start, by).await
 }
 
+/// The rule by which a rollout exposes, exposing nobody yet.
+pub(crate) fn rule_at_zero(id: &str, policy: &RolloutSpec) -> Value {
+    let mut rule = json!({
+        "id": id,
+        "rollout": {
+            "treatment": policy.treatment,
+            "control": policy.control,
+            "share_bp": 0,
+        },
+    });
+    if let (Some(audience), Some(fields)) = (&policy.audience, rule.as_object_mut()) {
+        fields.insert("if".to_owned(), audience.clone());
+    }
+    rule
+}
+
 /// Adds the rollout's rule to its flag at share zero, unless it is there.
 async fn give_rule(
     app: &App,
@@ -94,18 +110,7 @@ async fn give_rule(
     if rules.iter().any(|rule| rule["id"] == json!(id)) {
         return Ok(());
     }
-    let mut rule = json!({
-        "id": id,
-        "rollout": {
-            "treatment": policy.treatment,
-            "control": policy.control,
-            "share_bp": 0,
-        },
-    });
-    if let (Some(audience), Some(fields)) = (&policy.audience, rule.as_object_mut()) {
-        fields.insert("if".to_owned(), audience.clone());
-    }
-    rules.push(rule);
+    rules.push(rule_at_zero(&id, policy));
     let spec = FlagSpec::from_json(&policy.flag, &definition)?.to_json();
     let mut change = ObjectChange::new(
         (place.project.clone(), place.kind, place.key.clone()),

@@ -201,7 +201,7 @@ fn answer(
 }
 
 fn success(principal: &Principal, status: StatusCode, said: &Value) -> Response {
-    let capabilities = match principal.may(Permission::ConfigWrite) {
+    let capabilities = match principal.may(Permission::ConfigWrite, principal.default_project()) {
         true => "read,write,delete",
         false => "read",
     };
