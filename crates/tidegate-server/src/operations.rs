@@ -20,4 +20,6 @@ pub struct Operations {
     pub hashing: Hashing,
     /// Taken in turns by those who change what people may do, since each reads before it writes.
     pub changing_people: tokio::sync::Mutex<()>,
+    /// Whether what is served is a developer's file, which nobody writes through the server.
+    pub serves_a_file: bool,
 }

@@ -347,8 +347,12 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
     {
         tracing::warn!(%error, "the token book could not be kept");
     }
-    let bootstrap = app.access.load().bootstrap().cloned();
-    app.access.store(AccessBook::new(entries, bootstrap).into());
+    let before = app.access.load();
+    if !before.has_exactly(&entries) {
+        let bootstrap = before.bootstrap().cloned();
+        app.access.store(AccessBook::new(entries, bootstrap).into());
+        app.streams.book_changed();
+    }
     Ok(())
 }
 
@@ -358,7 +362,7 @@ fn keep_what_was_disabled(app: &App, project: &str, entries: &mut HashMap<String
     for (selector, entry) in known.entries() {
         if entry.project == project {
             let merged = entries
-                .entry(selector.clone())
+                .entry(selector.to_owned())
                 .or_insert_with(|| entry.clone());
             merged.disabled |= entry.disabled;
         }

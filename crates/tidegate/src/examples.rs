@@ -6,7 +6,7 @@
 use clap::Command;
 
 /// A command and the line that shows it at work.
-const TABLE: [(&str, &str); 38] = [
+const TABLE: [(&str, &str); 45] = [
     ("demo", "tidegate demo"),
     ("flag list", "tidegate flag list"),
     ("flag get", "tidegate flag get new-checkout"),
@@ -107,9 +107,27 @@ const TABLE: [(&str, &str); 38] = [
         "tidegate delivery incident --id INC-7 --service shop",
     ),
     (
+        "delivery set-targets",
+        "tidegate delivery set-targets '{\"services\":{\"shop\":{\"wip_limit\":5}}}'",
+    ),
+    ("delivery alerts", "tidegate delivery alerts --days 14"),
+    (
+        "delivery incidents",
+        "tidegate delivery incidents --service shop --search payments",
+    ),
+    (
+        "delivery secret create",
+        "tidegate delivery secret create --source github",
+    ),
+    ("delivery secret list", "tidegate delivery secret list"),
+    (
+        "delivery secret revoke",
+        "tidegate delivery secret revoke 0a1b2c3d4e5f6071",
+    ),
+    ("delivery received", "tidegate delivery received"),
+    (
         "delivery correct",
-        "tidegate delivery correct --deployment shop@1.4.0 --ruling rollback --reason 'went back' \
-         --by ada",
+        "tidegate delivery correct --deployment shop@1.4.0 --ruling rollback --reason 'went back'",
     ),
     (
         "healthcheck",

@@ -4,6 +4,8 @@
 //! projects named; rights are the union, and what is not granted is denied.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use super::{Permission, PermissionSet, Role};
 
@@ -22,9 +24,13 @@ pub enum PrincipalKind {
     FlagdPort,
 }
 
-/// An authenticated caller.
+/// An authenticated caller. Cheap to clone, because every request carries one.
 #[derive(Debug, Clone)]
-pub struct Principal {
+pub struct Principal(Arc<Identity>);
+
+/// What is known of a caller.
+#[derive(Debug)]
+pub struct Identity {
     /// Where the identity comes from.
     pub kind: PrincipalKind,
     /// Stable id for audit and rate limits: a token selector or a user id.
@@ -41,13 +47,13 @@ impl Principal {
     /// A caller with the union of `roles`, in `project` or, without one, in all of them.
     #[must_use]
     pub fn new(kind: PrincipalKind, id: String, project: Option<String>, roles: Vec<Role>) -> Self {
-        Self {
+        Self(Arc::new(Identity {
             kind,
             id,
             project,
             everywhere: union(&roles),
             within: BTreeMap::new(),
-        }
+        }))
     }
 
     /// A person with `everywhere` in all projects and `within` in single ones.
@@ -57,15 +63,25 @@ impl Principal {
             .iter()
             .map(|(project, roles)| (project.clone(), union(roles)))
             .collect();
-        Self {
+        Self(Arc::new(Identity {
             kind: PrincipalKind::Person,
             id,
             project: None,
             everywhere: union(everywhere),
             within,
-        }
+        }))
     }
+}
 
+impl Deref for Principal {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl Identity {
     /// Whether the table grants `permission` to this caller in `project`.
     #[must_use]
     pub fn may(&self, permission: Permission, project: &str) -> bool {
