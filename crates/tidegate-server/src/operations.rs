@@ -18,6 +18,8 @@ pub struct Operations {
     pub allowed_origins: AllowedOrigins,
     /// Bounds the work of hashing passwords.
     pub hashing: Hashing,
+    /// Taken in turns by those who change what people may do, since each reads before it writes.
+    pub changing_people: tokio::sync::Mutex<()>,
     /// Whether what is served is a developer's file, which nobody writes through the server.
     pub serves_a_file: bool,
 }

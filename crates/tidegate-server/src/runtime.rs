@@ -59,7 +59,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder cannot be used.
-    #[error("cannot use the data folder {path}: {source}; check that it exists and is writable")]
+    #[error("cannot use the data folder {path}; check that it exists and is writable")]
     DataDir {
         /// The folder.
         path: PathBuf,
@@ -297,6 +297,7 @@ fn open(
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            changing_people: tokio::sync::Mutex::default(),
             serves_a_file,
         },
         clock,

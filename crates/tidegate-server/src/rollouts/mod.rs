@@ -33,7 +33,7 @@ pub use check::{GuardCheck, StartCheck};
 pub use drive::run;
 pub use guards::GuardSource;
 pub use replay::{Replay, replay};
-pub(crate) use start::RULE_PREFIX;
+pub(crate) use start::{RULE_PREFIX, read as read_policy, rule_at_zero, rule_id};
 pub use start::{check, start, validate};
 pub(crate) use vitals::keep_notes;
 
@@ -177,10 +177,7 @@ impl Rollouts {
             return;
         }
         let place = Place::parse(project, ObjectKind::Flag, &standing.flag);
-        let what = (
-            StopKind::Rollback,
-            StopServe::RuleAtZero(start::rule_id(key)),
-        );
+        let what = (StopKind::Rollback, StopServe::RuleAtZero(rule_id(key)));
         let outcome = place.and_then(|place| stop::stop(app, actor, &place, what, why));
         if let Err(error) = outcome {
             tracing::warn!(%error, rollout = %key, "a rollout could not be shut at once");
@@ -197,7 +194,7 @@ impl Rollouts {
         of_flag
             .map(|((_, key), standing)| Steering {
                 key: key.clone(),
-                rule: start::rule_id(key),
+                rule: rule_id(key),
                 is_active: !matches!(standing.lifecycle.as_str(), "completed" | "rolled back"),
             })
             .collect()

@@ -118,7 +118,7 @@ async fn prepare(app: &App, project: &str, key: &str) -> Result<(RolloutSpec, Pr
         .ok_or_else(|| AppError::Internal("a stored flag is no object with rules".to_owned()))?;
     let had_rule = rules.iter().any(|rule| rule["id"] == json!(id));
     if !had_rule {
-        rules.push(new_rule(&id, &policy));
+        rules.push(rule_at_zero(&id, &policy));
     }
     let with_rule = FlagSpec::from_json(&policy.flag, &definition)?;
     let prepared = Prepared {
@@ -130,8 +130,8 @@ async fn prepare(app: &App, project: &str, key: &str) -> Result<(RolloutSpec, Pr
     Ok((policy, prepared))
 }
 
-/// The rule a rollout owns, at share zero.
-fn new_rule(id: &str, policy: &RolloutSpec) -> Value {
+/// The rule by which a rollout exposes, exposing nobody yet.
+pub(crate) fn rule_at_zero(id: &str, policy: &RolloutSpec) -> Value {
     let mut rule = json!({
         "id": id,
         "rollout": {
