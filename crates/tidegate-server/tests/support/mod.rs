@@ -18,7 +18,7 @@ use tidegate_server::clock::SystemClock;
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
-use tidegate_server::rate_limit::RateLimits;
+use tidegate_server::rate_limit::{RateLimit, RateLimits};
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::{Overlay, Stops};
 use tidegate_server::streams::Streams;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub limits: listener::Limits,
     /// Whether flags can be written through the server.
     pub keeps_state: bool,
+    /// Requests per credential.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Settings {
@@ -64,6 +66,7 @@ impl Default for Settings {
             most_streams: 100,
             limits: listener::Limits::default(),
             keeps_state: false,
+            rate_limit: None,
         }
     }
 }
@@ -100,7 +103,7 @@ impl Server {
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
-            limits: RateLimits::new(None),
+            limits: RateLimits::new(settings.rate_limit),
             flag_limits: tidegate_flags::Limits::default(),
             stops: Stops::new(None, Vec::new()),
             rollouts,
