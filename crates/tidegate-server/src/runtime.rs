@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::events::{Events, Followers};
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
@@ -123,6 +124,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::events::keeper::last_flush(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -158,7 +160,9 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -201,6 +205,7 @@ pub async fn start_without_storage(
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -273,6 +278,7 @@ fn open(
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
         open_door: settings.open_door.then(local_developer),

@@ -25,6 +25,7 @@ pub use error::{AppError, Violation};
 
 use crate::access::{AccessBook, Principal, PrincipalKind};
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::events::Events;
 use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub storage: OnceLock<Arc<dyn Store>>,
     /// The durable log of events, and the live aggregates over it.
     pub events: Events,
+    /// The delivery logs, and the webhooks on their way into them.
+    pub delivery: Delivery,
     /// What is served.
     pub live: Live,
     /// Live credentials.

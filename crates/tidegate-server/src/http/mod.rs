@@ -4,6 +4,9 @@ mod audit;
 mod body;
 pub(crate) mod connect;
 pub mod cors;
+mod delivery;
+mod delivery_import;
+mod delivery_rows;
 pub(crate) mod dialect;
 mod events;
 mod health;
@@ -21,6 +24,7 @@ mod sign_in;
 pub(crate) mod sse;
 mod status;
 mod tokens;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::State;
@@ -52,6 +56,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = definitions(routes);
     routes = rollout_routes(routes);
     routes = administration(routes);
+    routes = delivery::routes(routes);
     routes = crate::grpc::routes(routes);
     routes = sse::routes(routes);
     routes = manifest::routes(routes);

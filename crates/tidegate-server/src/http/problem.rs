@@ -85,6 +85,16 @@ impl Problem {
         )
     }
 
+    /// A webhook that does not prove its sender.
+    pub(crate) fn unproven(detail: String) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "/docs/errors#unauthenticated",
+            "The sender is not proven",
+            detail,
+        )
+    }
+
     /// The body is larger than the route takes.
     pub(crate) fn too_large(limit: usize) -> Self {
         Self::new(

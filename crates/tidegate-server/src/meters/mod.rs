@@ -129,6 +129,27 @@ impl Meters {
     }
 }
 
+/// What became of webhooks at the door and after.
+#[derive(Debug, Default)]
+pub struct WebhookMeters {
+    pub(crate) stored: AtomicU64,
+    pub(crate) unproven: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
+}
+
+impl WebhookMeters {
+    /// Webhooks by outcome.
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 4] {
+        [
+            ("stored", read(&self.stored)),
+            ("unproven", read(&self.unproven)),
+            ("turned_away", read(&self.turned_away)),
+            ("unreadable", read(&self.unreadable)),
+        ]
+    }
+}
+
 /// What became of events at the door.
 #[derive(Debug, Default)]
 pub struct EventMeters {
