@@ -237,7 +237,8 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartErr
 async fn answer(doors: Vec<Door>, app: App) {
     let (router, _) = crate::http::router(&app);
     let closing = app.streams.closing.clone();
-    let drained = listener::serve(doors, &router, listener::Limits::default(), closing).await;
+    let drained =
+        listener::serve(doors, &router, listener::Limits::of_this_process(), closing).await;
     if drained.cut > 0 {
         tracing::warn!(
             connections = drained.cut,

@@ -73,7 +73,9 @@ pub fn assemble(
     let held = hold_schedules(source, &mut specs);
     overlay.apply(project, &mut specs);
     for (key, spec) in &mut flags.flags {
-        if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key)) {
+        if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key))
+            && spec != overlaid
+        {
             spec.clone_from(overlaid);
         }
     }
@@ -125,25 +127,11 @@ fn damaged(source: &Source, (name, reason): (&String, &String)) -> FlagProblem {
     }
 }
 
-/// The set as one flagd document, read flag by flag.
+/// The set, read flag by flag.
 fn read_flags(project: &str, source: &Source) -> FlagSetSource {
-    let mut document = Map::new();
-    let flags = source
-        .flags
-        .iter()
-        .map(|(key, flag)| (key.clone(), flag.clone()))
-        .collect();
-    document.insert("flags".to_owned(), Value::Object(flags));
-    document.insert(
-        "$evaluators".to_owned(),
-        Value::Object(source.evaluators.clone()),
-    );
-    // What is too much for one document cannot come from the store or a file within limits.
-    let mut flags = FlagSetSource::from_json(&Value::Object(document), &Limits::default())
-        .unwrap_or_else(|violations| {
-            tracing::error!(?violations, project, "the stored set is no flag set");
-            FlagSetSource::default()
-        });
+    let definitions = source.flags.iter().map(|(key, flag)| (key.as_str(), flag));
+    let mut flags = FlagSetSource::from_flags(definitions, &Limits::default());
+    flags.evaluators.clone_from(&source.evaluators);
     flags.metadata = set_metadata(project, source);
     flags
 }
@@ -197,7 +185,7 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
     for key in after.ruleset.keys() {
         if before.ruleset.handle(key).is_none() {
             changed.push((key.to_owned(), FlagChange::Create));
-        } else if !means_the_same(&before.ruleset, &after.ruleset, key) {
+        } else if !before.ruleset.means_the_same(&after.ruleset, key) {
             changed.push((key.to_owned(), FlagChange::Update));
         }
     }
@@ -209,23 +197,4 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
         changed.push((key.to_owned(), FlagChange::Delete));
     }
     changed
-}
-
-/// Whether a flag means the same in both sets. The version of the whole set, which is folded into
-/// every flag's metadata, is no part of it: otherwise every write would change every flag.
-fn means_the_same(before: &Ruleset, after: &Ruleset, key: &str) -> bool {
-    let meaning = |ruleset: &Ruleset| {
-        let mut definition = content(ruleset, key)?.clone();
-        if let Some(Value::Object(metadata)) = definition.get_mut("metadata")
-            && metadata.get("version").and_then(Value::as_str) == ruleset.version()
-        {
-            metadata.shift_remove("version");
-        }
-        Some(definition)
-    };
-    meaning(before) == meaning(after)
-}
-
-fn content<'r>(ruleset: &'r Ruleset, key: &str) -> Option<&'r Value> {
-    ruleset.flag_to_flagd_json(ruleset.handle(key)?)
 }

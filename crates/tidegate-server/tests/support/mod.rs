@@ -18,7 +18,7 @@ use tidegate_server::clock::{Clock, SystemClock};
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
-use tidegate_server::rate_limit::RateLimits;
+use tidegate_server::rate_limit::{RateLimit, RateLimits};
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::{Overlay, Stops};
 use tidegate_server::streams::Streams;
@@ -57,6 +57,8 @@ pub struct Settings {
     /// Whether audit checkpoints are signed.
     pub signs: bool,
     pub clock: Arc<dyn Clock>,
+    /// Requests per credential.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Settings {
@@ -70,6 +72,7 @@ impl Default for Settings {
             keeps_state: false,
             signs: false,
             clock: Arc::new(SystemClock::start()),
+            rate_limit: None,
         }
     }
 }
@@ -106,7 +109,7 @@ impl Server {
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
-            limits: RateLimits::new(None),
+            limits: RateLimits::new(settings.rate_limit),
             flag_limits: tidegate_flags::Limits::default(),
             stops: Stops::new(None, Vec::new()),
             rollouts,
