@@ -31,6 +31,8 @@ use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::meters::Meters;
 use crate::operations::Operations;
+use crate::otlp::Otlp;
+use crate::otlp::waiting_room;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::sign_in::Hashing;
@@ -159,6 +161,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -201,6 +204,7 @@ pub async fn start_without_storage(
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -268,6 +272,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        otlp: Otlp::open(data_dir, waiting_room::WINDOW),
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
         open_door: settings.open_door.then(local_developer),
@@ -281,6 +286,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            clocks: std::sync::Mutex::default(),
         },
         clock,
         loading: tokio::sync::Mutex::default(),

@@ -24,7 +24,9 @@ const VARIANT_MASK: u128 = 0b11 << 62;
 const VARIANT_RFC: u128 = 0b10 << 62;
 
 impl EventId {
-    pub(super) fn derived(hash: u128) -> Self {
+    /// The id that stands for what was hashed, marked as version 8.
+    #[must_use]
+    pub fn derived(hash: u128) -> Self {
         Self((hash & !VERSION_MASK & !VARIANT_MASK) | VERSION_8 | VARIANT_RFC)
     }
 

@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
 use crate::operations::Operations;
+use crate::otlp::Otlp;
 use crate::rate_limit::RateLimits;
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub storage: OnceLock<Arc<dyn Store>>,
     /// The durable log of events, and the live aggregates over it.
     pub events: Events,
+    /// What OTLP keeps between requests.
+    pub otlp: Otlp,
     /// What is served.
     pub live: Live,
     /// Live credentials.

@@ -15,12 +15,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use http_body_util::Limited;
 use serde::Serialize;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::problem::Problem;
 use crate::access::{Permission, Principal, PrincipalKind};
 use crate::app::{App, AppError};
 use crate::listener::DoorPrincipal;
+use crate::otlp::answer::Refusal;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,6 +48,8 @@ pub enum Dialect {
     Manifest,
     /// gRPC or Connect, whichever the request speaks.
     Rpc,
+    /// OTLP: `google.rpc.Status` in the encoding of the request, or gRPC.
+    Otlp,
 }
 
 /// The methods routes use.
@@ -328,6 +331,11 @@ fn refuse_unknown(dialect: Dialect, headers: &HeaderMap, problem: Problem) -> Re
             let status = Status::unauthenticated("send a token as `authorization: Bearer <token>`");
             crate::grpc::refusal(headers, &status)
         }
+        Dialect::Otlp => {
+            let message = "send a token as `authorization: Bearer <token>`";
+            let refusal = Refusal::for_good(401, Code::Unauthenticated, message);
+            super::otlp::refusal(headers, &refusal)
+        }
     }
 }
 
@@ -347,6 +355,11 @@ fn refuse_forbidden(dialect: Dialect, headers: &HeaderMap, permission: Permissio
                 Status::permission_denied(format!("the token does not grant {permission:?}"));
             crate::grpc::refusal(headers, &status)
         }
+        Dialect::Otlp => {
+            let message = format!("the token does not grant {permission:?}");
+            let refusal = Refusal::for_good(403, Code::PermissionDenied, message);
+            super::otlp::refusal(headers, &refusal)
+        }
     }
 }
 
@@ -361,6 +374,7 @@ fn refuse_too_large(dialect: Dialect, headers: &HeaderMap, limit: usize) -> Resp
             let status = Status::resource_exhausted(format!("at most {limit} bytes are read"));
             crate::grpc::refusal(headers, &status)
         }
+        Dialect::Otlp => super::otlp::too_large(headers, limit),
     }
 }
 
@@ -374,6 +388,10 @@ fn refuse_too_often(dialect: Dialect, headers: &HeaderMap, wait_seconds: u32) ->
         .into_response(),
         Dialect::Manifest => super::manifest::failure(StatusCode::TOO_MANY_REQUESTS, reason),
         Dialect::Rpc => crate::grpc::refusal(headers, &Status::resource_exhausted(reason)),
+        Dialect::Otlp => {
+            let refusal = Refusal::for_now(Code::ResourceExhausted, reason, wait_seconds);
+            super::otlp::refusal(headers, &refusal)
+        }
     };
     response
         .headers_mut()

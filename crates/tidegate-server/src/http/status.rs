@@ -40,6 +40,7 @@ pub(crate) async fn status(
         "now": rfc3339(app.clock.now_us()),
         "storage": storage,
         "event_logs": event_logs(&app, &principal),
+        "clocks": app.operations.clocks(&principal),
         "stop_file": app.stops.file_state(),
         "pending_stops": app.stops.pending().len(),
         "tokens": app.access.load().len(),

@@ -18,6 +18,7 @@ use tidegate_server::clock::SystemClock;
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
+use tidegate_server::otlp::{Otlp, waiting_room};
 use tidegate_server::rate_limit::RateLimits;
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::{Overlay, Stops};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub limits: listener::Limits,
     /// Whether flags can be written through the server.
     pub keeps_state: bool,
+    /// How long spans wait for what their trace was served.
+    pub join_window: Duration,
 }
 
 impl Default for Settings {
@@ -64,6 +67,7 @@ impl Default for Settings {
             most_streams: 100,
             limits: listener::Limits::default(),
             keeps_state: false,
+            join_window: Duration::from_millis(500),
         }
     }
 }
@@ -97,6 +101,7 @@ impl Server {
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            otlp: Otlp::open(folder.path(), settings.join_window),
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
@@ -128,6 +133,7 @@ impl Server {
         }
         let (router, _) = tidegate_server::http::router(&app);
         let limits = settings.limits;
+        tokio::spawn(waiting_room::run(app.clone(), closing.clone()));
         let serving =
             tokio::spawn(async move { listener::serve(doors, &router, limits, closing).await });
         let server = Self {
