@@ -64,6 +64,8 @@ pub enum EventBody {
     Decision(DecisionSeen),
     /// A person corrected an attribution.
     Correction(Correction),
+    /// What a commit changes, by identity: copies of one change (rebased, cherry-picked) share it.
+    Patch(PatchSeen),
 }
 
 /// How a deployment attempt ended.
@@ -156,12 +158,25 @@ pub struct CommitSeen {
     /// Commit it was cherry-picked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picked_from: Option<String>,
-    /// Identity of the patch (`git patch-id --stable`), where the sender computes it.
+    /// Identity of the patch, where the sender computes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_id: Option<String>,
     /// Flags the change is dark behind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+}
+
+/// The identity of what a commit changes, told apart from the commit because it is worked out only where two
+/// commits may be copies of each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchSeen {
+    /// Repository name.
+    pub repository: String,
+    /// Full hexadecimal commit id.
+    pub commit: String,
+    /// The identity; only equality means anything.
+    pub patch_id: String,
 }
 
 /// A version that names a commit.
@@ -269,6 +284,9 @@ pub struct IncidentSeen {
     /// Where the steps to take are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
+    /// What showed the harm, in one sentence: a guard's figures, an alert's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// A piece of work; a later row adds to an earlier one.
@@ -340,6 +358,9 @@ pub struct RollbackSeen {
     /// Service whose change was behind the flag, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// What showed the harm, or why a person went back, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// `dev.cdeventsx.tidegate-experiment.decided`.
@@ -382,6 +403,21 @@ pub enum Ruling {
     Rollback,
     /// It was an older version arriving late, nothing else.
     OutOfOrder,
+}
+
+impl EventProblem {
+    /// JSON pointer into the row.
+    #[must_use]
+    pub const fn pointer(&self) -> &'static str {
+        match self {
+            Self::Empty { pointer }
+            | Self::TooLong { pointer, .. }
+            | Self::TooMany { pointer, .. }
+            | Self::Share { pointer, .. }
+            | Self::CommitId { pointer }
+            | Self::Time { pointer, .. } => pointer,
+        }
+    }
 }
 
 /// What is wrong with a row, and where.

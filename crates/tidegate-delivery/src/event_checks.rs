@@ -57,6 +57,8 @@ impl Check {
                 self.optional("/body/incident/title", seen.title.as_deref());
                 self.moment("/body/incident/detected_at", seen.detected_at);
                 self.moment("/body/incident/resolved_at", seen.resolved_at);
+                self.optional("/body/incident/evidence", seen.evidence.as_deref());
+                self.optional("/body/incident/runbook", seen.runbook.as_deref());
             }
             EventBody::Item(seen) => {
                 self.text("/body/item/item", &seen.item);
@@ -77,10 +79,16 @@ impl Check {
                 self.text("/body/rollback/rollout", &seen.rollout);
                 self.text("/body/rollback/flag", &seen.flag);
                 self.moment("/body/rollback/impact_from", seen.impact_from);
+                self.optional("/body/rollback/evidence", seen.evidence.as_deref());
             }
             EventBody::Decision(seen) => {
                 self.text("/body/decision/flag", &seen.flag);
                 self.text("/body/decision/decision", &seen.decision);
+            }
+            EventBody::Patch(seen) => {
+                self.text("/body/patch/repository", &seen.repository);
+                self.commit_id("/body/patch/commit", &seen.commit);
+                self.text("/body/patch/patch_id", &seen.patch_id);
             }
             EventBody::Correction(seen) => {
                 self.text("/body/correction/deployment", &seen.deployment);

@@ -15,6 +15,7 @@ mod littles_law;
 use serde::Serialize;
 
 use crate::moment::{Moment, Window, span_millis};
+use crate::rollback::as_text;
 use crate::statistic::quantile;
 use crate::timeline::{Item, Timeline};
 
@@ -50,6 +51,8 @@ pub struct FlowReport {
     pub throughput_per_week: f64,
     /// Cycle time of items finished in the window, days.
     pub cycle_time: Percentiles,
+    /// Each of those items, in order of finish: the points of a scatter plot.
+    pub scatter: Vec<FinishedItem>,
     /// Items in progress, oldest first.
     pub ageing: Vec<AgeingItem>,
     /// Active over active plus waiting time; absent without waiting states.
@@ -101,6 +104,18 @@ impl Percentiles {
             .map(|(percentile, _)| percentile)
             .next_back()
     }
+}
+
+/// One finished item.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FinishedItem {
+    /// `source:name`.
+    pub id: String,
+    /// When.
+    #[serde(serialize_with = "as_text")]
+    pub finished_at: Moment,
+    /// How long it took.
+    pub cycle_days: f64,
 }
 
 /// One unfinished item.
@@ -165,10 +180,8 @@ pub fn measure_flow(timeline: &Timeline, query: FlowQuery<'_>) -> FlowReport {
         .copied()
         .filter(|span| inside(span.finished).is_some())
         .collect();
-    let mut days: Vec<f64> = finished
-        .iter()
-        .filter_map(|span| Some(days_between(span.started, span.finished?)))
-        .collect();
+    let scatter = scatter(&finished);
+    let mut days: Vec<f64> = scatter.iter().map(|item| item.cycle_days).collect();
     days.sort_by(f64::total_cmp);
     let cycle_time = Percentiles::of(&days);
     let ageing = ageing(&spans, as_of, cycle_time);
@@ -184,6 +197,7 @@ pub fn measure_flow(timeline: &Timeline, query: FlowQuery<'_>) -> FlowReport {
         finished: finished.len(),
         throughput_per_week: littles_law.throughput_per_day * 7.0,
         cycle_time,
+        scatter,
         alerts: alerts(&ageing, query.wip_limit),
         ageing,
         flow_efficiency,
@@ -196,6 +210,22 @@ pub fn measure_flow(timeline: &Timeline, query: FlowQuery<'_>) -> FlowReport {
 
 fn days_between(start: Moment, end: Moment) -> f64 {
     span_millis(start, end) as f64 / MILLIS_PER_DAY
+}
+
+fn scatter(finished: &[Span<'_>]) -> Vec<FinishedItem> {
+    let mut items: Vec<FinishedItem> = finished
+        .iter()
+        .filter_map(|span| {
+            let finished_at = span.finished?;
+            Some(FinishedItem {
+                id: span.item.id.clone(),
+                finished_at,
+                cycle_days: days_between(span.started, finished_at),
+            })
+        })
+        .collect();
+    items.sort_by(|a, b| (a.finished_at, &a.id).cmp(&(b.finished_at, &b.id)));
+    items
 }
 
 fn ageing(spans: &[Span<'_>], as_of: Moment, finished: Percentiles) -> Vec<AgeingItem> {

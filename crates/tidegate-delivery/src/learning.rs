@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::metrics::MetricReport;
 use crate::moment::Moment;
 use crate::rollback::as_text;
-use crate::timeline::{Incident, Timeline};
+use crate::timeline::{Deployment, Incident, Timeline};
 
 /// Hours before detection from which on deployments and exposures are listed.
 const LOOK_BACK_HOURS: i64 = 24;
@@ -49,19 +49,18 @@ pub fn incident_timeline(
     if let Some(at) = incident.resolved_at() {
         add(at, "incident resolved".to_owned());
     }
-    let series = incident
-        .facts
-        .service
-        .as_deref()
-        .and_then(|service| timeline.series_of(service, environment));
-    for deployment in series.iter().flat_map(|series| series.attempts()) {
+    for (service, deployment) in deployments_around(timeline, incident, environment) {
         let version = deployment
             .version
             .as_deref()
             .unwrap_or("an unnamed version");
+        let of = match &incident.facts.service {
+            Some(_) => String::new(),
+            None => format!(" of {service}"),
+        };
         add(
             deployment.finished_at,
-            format!("deployment of {version}: {:?}", deployment.outcome),
+            format!("deployment{of} of {version}: {:?}", deployment.outcome),
         );
     }
     for (flag, history) in timeline.flags() {
@@ -69,7 +68,7 @@ pub fn incident_timeline(
             || history
                 .rollbacks
                 .iter()
-                .any(|r| r.facts.service == incident.facts.service);
+                .any(|r| r.facts.service.is_some() && r.facts.service == incident.facts.service);
         if !is_concerned {
             continue;
         }
@@ -96,8 +95,13 @@ pub fn incident_timeline(
             add(
                 rollback.at,
                 format!(
-                    "rollout {} rolled back {how}{guard}",
-                    rollback.facts.rollout
+                    "rollout {} rolled back {how}{guard}{}",
+                    rollback.facts.rollout,
+                    rollback
+                        .facts
+                        .evidence
+                        .as_deref()
+                        .map_or(String::new(), |evidence| format!(": {evidence}"))
                 ),
             );
         }
@@ -107,6 +111,51 @@ pub fn incident_timeline(
     }
     entries.sort_by(|a, b| (a.at, &a.what).cmp(&(b.at, &b.what)));
     entries
+}
+
+/// Deployments that an incident's timeline lists: those of its service or, where only its flag is known, of the
+/// services whose commits name that flag.
+fn deployments_around<'t>(
+    timeline: &'t Timeline,
+    incident: &'t Incident,
+    environment: &str,
+) -> Vec<(&'t str, &'t Deployment)> {
+    let services = match (&incident.facts.service, &incident.facts.flag) {
+        (Some(service), _) => vec![service.as_str()],
+        (None, Some(flag)) => timeline.services_behind(flag),
+        (None, None) => Vec::new(),
+    };
+    services
+        .into_iter()
+        .filter_map(|service| timeline.series_of(service, environment))
+        .flat_map(|series| series.attempts().iter().map(|d| (series.service(), d)))
+        .collect()
+}
+
+/// Incidents that hold every word somewhere in what is known of them, in any case, newest first.
+#[must_use]
+pub fn search_incidents<'t>(timeline: &'t Timeline, words: &str) -> Vec<&'t Incident> {
+    let words: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
+    let holds = |incident: &Incident| {
+        let facts = &incident.facts;
+        let texts = [
+            Some(&incident.id),
+            facts.title.as_ref(),
+            facts.service.as_ref(),
+            facts.severity.as_ref(),
+            facts.caused_by.as_ref(),
+            facts.flag.as_ref(),
+            facts.evidence.as_ref(),
+            facts.runbook.as_ref(),
+        ];
+        let text = texts.map(|text| text.map_or(String::new(), |text| text.to_lowercase()));
+        words
+            .iter()
+            .all(|word| text.iter().any(|text| text.contains(word.as_str())))
+    };
+    let mut found: Vec<&Incident> = timeline.incidents().iter().filter(|i| holds(i)).collect();
+    found.reverse();
+    found
 }
 
 /// A postmortem in Markdown: facts filled in, questions left open.
@@ -151,6 +200,9 @@ pub fn postmortem(timeline: &Timeline, incident: &Incident, environment: &str) -
         None => {
             let _ = writeln!(text, "| resolved | not yet |");
         }
+    }
+    if let Some(evidence) = &facts.evidence {
+        let _ = writeln!(text, "| evidence | {} |", one_line(evidence));
     }
     if let Some(runbook) = &facts.runbook {
         let _ = writeln!(text, "| runbook | {} |", one_line(runbook));

@@ -8,6 +8,7 @@
 //!    which went wrong, with reasons and with *unknown* where the record does not tell.
 //! 4. [`metrics`] computes the five DORA metrics by a named [`definition`]; every number carries its n, interval
 //!    and the events behind it. [`flow`] measures work in progress and forecasts.
+//! 5. [`question`] is what people ask of it all, the same at every door.
 //!
 //! This crate must not know the clock, a random source, a file, a network, or any person:
 //! `now` and seeds are arguments, and no row has a field by which people could be ranked.
@@ -27,6 +28,7 @@ pub mod learning;
 pub mod metrics;
 pub mod moment;
 pub mod promotion;
+pub mod question;
 pub mod rollback;
 pub mod statistic;
 pub mod table_rows;

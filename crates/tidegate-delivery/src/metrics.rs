@@ -13,6 +13,7 @@
 //!
 //! Must not know: people. Nothing here can be grouped by who did it.
 
+mod batch_size;
 mod exposure;
 mod frequency;
 mod lead_time;
@@ -251,6 +252,7 @@ impl Subject<'_, '_> {
         if definition.deployment_rework_rate.is_some() {
             rows.push(self.row("deployment_rework_rate", "share", self.rework_rate()));
         }
+        self.push_batch_size(rows);
         self.push_exposure_rows(rows);
     }
 

@@ -4,14 +4,18 @@
 //! whose commit was delivered before and brings nothing new.
 //! A candidate is not yet a rollback: pipelines re-run, and builds finish out of order.
 //!
-//! **Signal.** Whatever comes through the pipeline is written to the stage before production first.
-//! * The same version written there within 30 minutes before: it came through the pipeline, so
-//!   [`RollbackClass::OutOfOrder`].
-//! * Not written there, while the stage is in use for this service: straight to production, so
-//!   [`RollbackClass::Rollback`].
-//! * The stage is not in use (no deployment of the service there in the 90 days before):
-//!   [`RollbackClass::Unknown`]. It is reported as such and counts as neither.
+//! **First signal: did it run here before?** Whoever goes back goes back to something that ran. A version that never
+//! ran in production, although the log reaches back beyond it, arrived late: [`RollbackClass::OutOfOrder`].
 //!
+//! **Second signal: how did it come?** Whatever comes through the pipeline is written to the stage before production
+//! first. Of a version that ran before:
+//! * not written there in the 30 minutes before, while the stage is in use for this service: straight to production,
+//!   so [`RollbackClass::Rollback`];
+//! * written there: a return that took the pipeline, or a pipeline that ran again. The record does not tell, so
+//!   [`RollbackClass::Unknown`];
+//! * the stage is not in use (no deployment of the service there in the 90 days before): [`RollbackClass::Unknown`].
+//!
+//! Unknown ones are shown with their reason and count as neither.
 //! What the sender says (`intent`) and what a person ruled come before the signal.
 //!
 //! **Fleet-wide actions.** Candidates less than 30 minutes apart that touch three or more services are marked as
@@ -71,6 +75,8 @@ pub struct RollbackCandidate {
     pub newer_place: usize,
     /// Hours for which the newer version had been live.
     pub newer_live_hours: f64,
+    /// Whether the older version ran in production before; absent where the log does not reach back far enough.
+    pub ran_before: Option<bool>,
     /// What it is.
     pub class: RollbackClass,
     /// Why.
@@ -110,7 +116,13 @@ fn of_service(
         .filter(|&place| is_candidate(timeline, history, place))
         .map(|place| {
             let (newer, older) = (history.deployments[place - 1], history.deployments[place]);
-            let (class, reason) = classify(timeline, stage, older, stage_before);
+            let ran_before = ran_before(history, place);
+            let way = Way {
+                stage,
+                stage_before,
+                ran_before,
+            };
+            let (class, reason) = classify(timeline, older, &way);
             RollbackCandidate {
                 service: service.to_owned(),
                 deployment: older.id.clone(),
@@ -119,6 +131,7 @@ fn of_service(
                 newer: newer.id.clone(),
                 newer_place: place - 1,
                 newer_live_hours: older.finished_at.hours_since(newer.finished_at),
+                ran_before,
                 class,
                 reason,
                 fleet_action: None,
@@ -160,17 +173,46 @@ fn ruled(timeline: &Timeline, deployment: &Deployment) -> Option<RollbackClass> 
         })
 }
 
-fn classify(
-    timeline: &Timeline,
-    stage: Option<&Series>,
-    older: &Deployment,
-    stage_before: &str,
-) -> (RollbackClass, String) {
+/// Whether the version at `place` ran earlier; `None` if the log begins after versions as old as it.
+fn ran_before(history: &History<'_>, place: usize) -> Option<bool> {
+    let this = history.deployments[place];
+    let earlier = &history.deployments[..place];
+    let is_same = |other: &Deployment| match (&this.version, &other.version) {
+        (Some(this), Some(other)) => this == other,
+        _ => this.node.is_some() && this.node == other.node,
+    };
+    if earlier.iter().any(|other| is_same(other)) {
+        return Some(true);
+    }
+    let is_older = |other: &Deployment| match (&other.version, &this.version) {
+        (Some(other), Some(this)) => compare(other, this) == Some(Ordering::Less),
+        _ => false,
+    };
+    earlier.iter().any(|other| is_older(other)).then_some(false)
+}
+
+/// How a candidate came to production, as far as the log shows.
+struct Way<'w> {
+    stage: Option<&'w Series>,
+    stage_before: &'w str,
+    ran_before: Option<bool>,
+}
+
+fn classify(timeline: &Timeline, older: &Deployment, way: &Way<'_>) -> (RollbackClass, String) {
+    let Way {
+        stage,
+        stage_before,
+        ran_before,
+    } = *way;
     if let Some(class) = ruled(timeline, older) {
         return (class, "ruled by a person".to_owned());
     }
     if older.intent == Some(Intent::Rollback) {
         return (RollbackClass::Rollback, "the sender says so".to_owned());
+    }
+    if ran_before == Some(false) {
+        let reason = "never ran here before, so nothing was returned to: it arrived late";
+        return (RollbackClass::OutOfOrder, reason.to_owned());
     }
     let attempts = stage.map_or(&[][..], Series::attempts);
     let before = &attempts[..attempts.partition_point(|d| d.finished_at <= older.finished_at)];
@@ -192,9 +234,9 @@ fn classify(
         .find(|d| d.version.is_some() && d.version == older.version);
     match through {
         Some(passed) => (
-            RollbackClass::OutOfOrder,
+            RollbackClass::Unknown,
             format!(
-                "passed {stage_before} {} minutes before",
+                "ran here before and passed {stage_before} {} minutes before: a return through the pipeline, or a pipeline that ran again",
                 minutes_since(passed)
             ),
         ),

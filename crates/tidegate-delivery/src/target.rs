@@ -6,6 +6,8 @@
 //! To start with: daily deployments, less than a day to production, at most 15 % failing, less than an hour to
 //! recover. They are starting points for a conversation, not grades.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{MetricReport, MetricRow};
@@ -22,6 +24,8 @@ pub struct Targets {
     pub change_fail_rate: Option<f64>,
     /// At most so many hours to recover.
     pub recovery_time_hours: Option<f64>,
+    /// At most so many items in progress.
+    pub wip_limit: Option<usize>,
 }
 
 impl Default for Targets {
@@ -31,7 +35,53 @@ impl Default for Targets {
             change_lead_time_hours: Some(24.0),
             change_fail_rate: Some(0.15),
             recovery_time_hours: Some(1.0),
+            wip_limit: None,
         }
+    }
+}
+
+/// Targets of a project: what every service aims at, and what some aim at instead.
+///
+/// Written as `{"default": {...}, "services": {"shop": {...}}}`, or as one [`Targets`] that holds for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceTargets {
+    /// For services without targets of their own.
+    pub default: Targets,
+    /// By service.
+    pub services: BTreeMap<String, Targets>,
+}
+
+impl ServiceTargets {
+    /// Reads either form; parts left out keep their starting values.
+    ///
+    /// # Errors
+    /// Where the JSON is broken, and fields that there are none of.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        // A list of values in field order would read as targets, and be taken for something else by people.
+        let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+        let is_by_service = value.contains_key("default") || value.contains_key("services");
+        let value = serde_json::Value::Object(value);
+        if is_by_service {
+            return serde_json::from_value(value);
+        }
+        Ok(Self {
+            default: serde_json::from_value(value)?,
+            services: BTreeMap::new(),
+        })
+    }
+
+    /// What a service aims at.
+    #[must_use]
+    pub fn of(&self, service: &str) -> Targets {
+        self.services.get(service).copied().unwrap_or(self.default)
+    }
+
+    /// Services with a limit on work in progress of their own.
+    pub fn wip_limits(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.services
+            .iter()
+            .filter_map(|(service, targets)| Some((service.as_str(), targets.wip_limit?)))
     }
 }
 

@@ -81,6 +81,27 @@ impl Timeline {
         Some((name.as_str(), self.repositories.get(name)?))
     }
 
+    /// Services with a commit that names the flag, in name order.
+    #[must_use]
+    pub fn services_behind(&self, flag: &str) -> Vec<&str> {
+        let mut services: Vec<&str> = self
+            .services
+            .iter()
+            .filter(|(service, binding)| {
+                self.repositories
+                    .get(&binding.repository)
+                    .is_some_and(|repository| {
+                        repository
+                            .behind_flag(flag)
+                            .any(|node| repository.touches(node, service))
+                    })
+            })
+            .map(|(service, _)| service.as_str())
+            .collect();
+        services.sort_unstable();
+        services
+    }
+
     /// Whether the service's pull requests are known to be squashed.
     #[must_use]
     pub fn squashes(&self, service: &str) -> bool {
@@ -252,6 +273,7 @@ impl Fold {
             EventBody::Deployment(seen) => self.deployments.apply(at, source, &id, seen),
             EventBody::Commit(seen) => self.repositories.commit(at, seen),
             EventBody::Artifact(seen) => self.repositories.artifact(seen),
+            EventBody::Patch(seen) => self.repositories.patch(seen),
             EventBody::Service(seen) => self.repositories.service(seen),
             EventBody::PullRequest(seen) => self.work.pull_request(seen),
             EventBody::Incident(seen) => self.incidents.apply(at, source, seen),

@@ -35,6 +35,7 @@ use crate::event_checks::problems_of;
 use crate::moment::Moment;
 
 pub use cdevents::to_cdevent;
+pub use hmac::hmac_sha256;
 pub use signature::{MIN_SECRET_BYTES, REPLAY_WINDOW_SECONDS, Secret, VerifyError, verify};
 
 /// Largest body read. GitHub caps its own at 25 MB; deliveries of changes are far smaller.

@@ -28,6 +28,8 @@ pub struct Operations {
     pub hashing: Hashing,
     /// Clocks of those who send events, by project, credential and the sender's own name.
     pub clocks: Mutex<ClockSkew>,
+    /// Whether what is served is a developer's file, which nobody writes through the server.
+    pub serves_a_file: bool,
 }
 
 impl Operations {

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::events::{Events, Followers};
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
@@ -125,6 +126,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::events::keeper::last_flush(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -135,7 +137,7 @@ impl Running {
 /// [`StartError`]; a store that cannot be opened is no such error, it is tried again.
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
     let (listener, address) = bind(&settings).await?;
-    let (app, kept) = open(&settings, clock)?;
+    let (app, kept) = open(&settings, clock, false)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     // What was served last is served before anything else, storage not excepted.
@@ -160,8 +162,10 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -200,11 +204,12 @@ pub async fn start_without_storage(
         allowed_origins: AllowedOrigins::default(),
     };
     let (listener, address) = bind(&settings).await?;
-    let (app, _) = open(&settings, clock)?;
+    let (app, _) = open(&settings, clock, true)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
     tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -244,7 +249,11 @@ async fn answer(doors: Vec<Door>, app: App) {
 const MOST_STREAMS: usize = 20_000;
 
 /// Everything that needs no storage.
-fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), StartError> {
+fn open(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    serves_a_file: bool,
+) -> Result<(App, LastGood), StartError> {
     let data_dir = &settings.data_dir;
     let unusable = |source| StartError::DataDir {
         path: data_dir.clone(),
@@ -273,6 +282,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
         storage: OnceLock::new(),
         events,
         otlp: Otlp::open(data_dir, waiting_room::WINDOW),
+        delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
         open_door: settings.open_door.then(local_developer),
@@ -287,6 +297,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
             clocks: std::sync::Mutex::default(),
+            serves_a_file,
         },
         clock,
         loading: tokio::sync::Mutex::default(),

@@ -75,12 +75,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// Everything durable in the default project.
 fn events(server: &Server) -> Vec<Event> {
     let mut all = Vec::new();
-    let log = server.app.events.log("default").unwrap();
+    let intake = server.app.events.intake("default").unwrap();
     let mut each = |stretch: tidegate_lake::Committed| {
         all.extend(stretch.events);
         true
     };
-    log.read_from(0, &mut each).unwrap();
+    intake.log().read_from(0, &mut each).unwrap();
     all
 }
 

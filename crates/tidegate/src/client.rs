@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
+/// The largest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Which server, as whom, about which project.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
@@ -82,6 +85,45 @@ impl Connection {
         self.send("DELETE", path, None, conditions)
     }
 
+    /// Reads an answer as it is written, in the media type wanted.
+    pub(crate) fn get_text(&self, path: &str, accept: &str) -> Result<String> {
+        let request = self
+            .request("GET", path)?
+            .header("accept", accept)
+            .body(Vec::new())?;
+        let (status, text) = self.exchange(request)?;
+        if status < 400 {
+            return Ok(text);
+        }
+        bail!("{}", explain(&Answer::of(status, text), self))
+    }
+
+    /// Sends events, one JSON object per line, and answers whatever came back.
+    pub(crate) fn post_ndjson(&self, path: &str, lines: &[u8]) -> Result<Answer> {
+        let request = self
+            .request("POST", path)?
+            .header("content-type", "application/x-ndjson")
+            .body(lines.to_vec())?;
+        let (status, text) = self.exchange(request)?;
+        Ok(Answer::of(status, text))
+    }
+
+    /// Sends gzipped lines.
+    pub(crate) fn post_packed(&self, path: &str, packed: Vec<u8>) -> Result<Answer> {
+        let request = self
+            .request("POST", path)?
+            .header("content-type", "application/x-ndjson")
+            .header("content-encoding", "gzip")
+            .body(packed)?;
+        let (status, text) = self.exchange(request)?;
+        Ok(Answer::of(status, text))
+    }
+
+    /// What a refusal means, in words.
+    pub(crate) fn explained(&self, answer: &Answer) -> String {
+        explain(answer, self)
+    }
+
     /// Sends, and turns a refusal into an error that says what to do.
     fn send(
         &self,
@@ -105,13 +147,7 @@ impl Connection {
         body: Option<&Value>,
         conditions: Conditions,
     ) -> Result<Answer> {
-        let agent = agent();
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base()));
-        if let Some(token) = self.token()? {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        let mut request = self.request(method, path)?;
         if let Some(revision) = conditions.revision {
             request = request.header("if-match", format!("\"{revision}\""));
         }
@@ -125,7 +161,23 @@ impl Connection {
         let request = request
             .header("content-type", "application/json")
             .body(text)?;
-        let mut response = agent.run(request).with_context(|| {
+        let (status, text) = self.exchange(request)?;
+        Ok(Answer::of(status, text))
+    }
+
+    /// A request as this caller.
+    fn request(&self, method: &str, path: &str) -> Result<ureq::http::request::Builder> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base()));
+        Ok(match self.token()? {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        })
+    }
+
+    fn exchange(&self, request: ureq::http::Request<Vec<u8>>) -> Result<(u16, String)> {
+        let mut response = agent().run(request).with_context(|| {
             format!(
                 "no answer from {}; is `tidegate serve` running there?",
                 self.server
@@ -134,13 +186,21 @@ impl Connection {
         let status = response.status().as_u16();
         let text = response
             .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
             .read_to_string()
             .context("the answer broke off")?;
+        Ok((status, text))
+    }
+}
+
+impl Answer {
+    fn of(status: u16, text: String) -> Self {
         let body = match text.as_str() {
             "" => Value::Null,
             text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
         };
-        Ok(Answer { status, body })
+        Self { status, body }
     }
 }
 

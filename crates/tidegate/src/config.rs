@@ -171,6 +171,15 @@ pub(crate) fn secret(name: &str) -> Result<Option<String>> {
     }
 }
 
+/// A plain setting from the environment, for commands that choose by where it came from.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 fn checked_token(token: String) -> Result<String> {
     let is_printable = token.chars().all(|character| character.is_ascii_graphic());
     ensure!(

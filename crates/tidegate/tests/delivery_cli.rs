@@ -26,6 +26,7 @@ impl Desk {
     fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .env_remove("TIDEGATE_PROJECT")
+            .env_remove("TIDEGATE_SERVER")
             .env("TIDEGATE_DATA_DIR", self.dir.path().join("data"))
             .arg("delivery")
             .args(arguments)
@@ -602,6 +603,133 @@ fn the_govuk_fleet_of_2025() {
     assert_eq!(services.len(), 57);
 }
 
+/// What the record tells of versions that went back, and what it does not; printed by `make acceptance`.
+#[test]
+fn the_govuk_steps_back_are_told_apart_and_the_rest_is_shown() {
+    let desk = Desk::new();
+    let Some(folder) =
+        at_hand("TIDEGATE_DATA_DIR").filter(|f| f.join("govuk_deploy_events.csv.gz").exists())
+    else {
+        return the_steps_back_of_our_own_table(&desk);
+    };
+    import_govuk(&desk, &folder);
+    let pipeline = desk.json(&["pipeline", "--from", "2022-01-01", "--to", "2027-01-01"]);
+    let candidates = pipeline["rollback_candidates"].as_array().expect("rows");
+    let of = |class: &str| -> Vec<&Value> {
+        candidates.iter().filter(|c| c["class"] == class).collect()
+    };
+    let ran =
+        |rows: &[&Value], wanted: bool| rows.iter().filter(|c| c["ran_before"] == wanted).count();
+    let (back, late, unknown) = (of("rollback"), of("out_of_order"), of("unknown"));
+    let never_ran = candidates
+        .iter()
+        .filter(|c| c["ran_before"] == false)
+        .count();
+    println!(
+        "GOV.UK steps back: {} in all; rollback {} ({} to a version that ran before), out of order {} ({} that never ran), unknown {}",
+        candidates.len(),
+        back.len(),
+        ran(&back, true),
+        late.len(),
+        ran(&late, false),
+        unknown.len()
+    );
+    println!(
+        "counting every step back as a rollback would be wrong for at least {never_ran} of {}",
+        candidates.len()
+    );
+    assert_eq!(
+        ran(&back, false),
+        0,
+        "whoever goes back goes back to something that ran"
+    );
+    assert_eq!(ran(&late, true), 0);
+    assert!(never_ran > 100 && back.len() > 40 && unknown.len() > 80);
+    assert!(
+        unknown
+            .iter()
+            .all(|c| c["reason"].as_str().is_some_and(|r| !r.is_empty()))
+    );
+}
+
+fn the_steps_back_of_our_own_table(desk: &Desk) {
+    let table = desk.file("t.csv", TABLE);
+    desk.ok(&[
+        "import-csv",
+        "--file",
+        &table,
+        "--kind",
+        "deployments",
+        "--map",
+        MAP,
+    ]);
+    let pipeline = desk.json(&["pipeline", "--from", "2025-01-01", "--to", "2026-01-01"]);
+    let only = &pipeline["rollback_candidates"][0];
+    assert_eq!(
+        (&only["class"], &only["ran_before"]),
+        (&"rollback".into(), &true.into())
+    );
+}
+
+/// The back-test on real deployments, reported as it is; printed by `make acceptance`.
+#[test]
+fn the_govuk_back_test_is_reported_as_it_is() {
+    let desk = Desk::new();
+    let Some(folder) =
+        at_hand("TIDEGATE_DATA_DIR").filter(|f| f.join("govuk_deploy_events.csv.gz").exists())
+    else {
+        let table = desk.file("t.csv", TABLE);
+        desk.ok(&[
+            "import-csv",
+            "--file",
+            &table,
+            "--kind",
+            "deployments",
+            "--map",
+            MAP,
+        ]);
+        let short = [
+            "forecast",
+            "--from",
+            "2025-01-01",
+            "--to",
+            "2025-02-01",
+            "--days",
+            "14",
+        ];
+        let answer = desk.json(&[&short[..], &["--of", "deployments"]].concat());
+        assert!(
+            answer["back_test"].is_null(),
+            "too short a history says nothing: {answer}"
+        );
+        return;
+    };
+    import_govuk(&desk, &folder);
+    let ask = [
+        "forecast",
+        "--from",
+        "2023-09-01",
+        "--to",
+        "2026-08-01",
+        "--of",
+        "deployments",
+    ];
+    for service in ["whitehall", "publishing-api", "frontend"] {
+        for days in ["7", "14", "28"] {
+            let more = ["--days", days, "--service", service];
+            let test = &desk.json(&[&ask[..], &more[..]].concat())["back_test"];
+            let coverage = test["coverage_85"].as_f64().expect("a back-test");
+            println!(
+                "GOV.UK back-test, {service}, {days} days ahead: the 85 % forecast held in {:.1} % of {}; spread {}",
+                coverage * 100.0,
+                test["n"],
+                test["spread"]
+            );
+            assert!((0.5..=1.0).contains(&coverage), "{service} {days}: {test}");
+        }
+    }
+}
+
 #[test]
 fn whitehall_2025_by_every_definition() {
     let desk = Desk::new();
@@ -719,4 +847,96 @@ fn whitehall_2025_by_every_definition() {
         Some(756.0),
         "753 with a tag, 3 with a bare commit id"
     );
+}
+
+#[test]
+fn a_cherry_pick_without_a_trailer_counts_once() {
+    let desk = Desk::new();
+    let repository = desk.dir.path().join("shop");
+    let path = repository.to_string_lossy().into_owned();
+    std::fs::create_dir_all(&repository).expect("a folder");
+    let git = |date: &str, arguments: &[&str]| {
+        let output = Command::new("git")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_DATE", date)
+            .env("GIT_COMMITTER_DATE", date)
+            .args([
+                "-c",
+                "user.name=n",
+                "-c",
+                "user.email=e@example.invalid",
+                "-C",
+                &path,
+            ])
+            .args(arguments)
+            .output()
+            .expect("git runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {told}");
+    };
+    let write = |name: &str, text: &str| {
+        std::fs::write(repository.join(name), text).expect("a file");
+    };
+    let commit = |date: &str, message: &str| {
+        git(date, &["add", "."]);
+        git(date, &["commit", "-q", "-m", message]);
+    };
+    git("2025-01-01T00:00:00Z", &["init", "-q", "-b", "main"]);
+    write("code", "one\ntwo\nthree\n");
+    commit("2025-01-01T00:00:00Z", "start");
+    git("2025-01-01T00:00:00Z", &["tag", "v1"]);
+    git("2025-01-01T00:00:00Z", &["branch", "release"]);
+    write("code", "one\ntwo\nthree\nfour\n");
+    commit("2025-01-02T00:00:00Z", "add four");
+    write("other", "x");
+    commit("2025-01-03T00:00:00Z", "something else");
+    git("2025-01-03T00:00:00Z", &["tag", "v3"]);
+    let import = ["import-git", path.as_str()];
+    assert_eq!(desk.json(&import)["compared"], 0);
+    // The pick keeps its author date, gets another committer date, another parent, and no trailer.
+    git("2025-01-04T00:00:00Z", &["checkout", "-q", "release"]);
+    let picked = Command::new("git")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_COMMITTER_DATE", "2025-01-04T00:00:00Z")
+        .args([
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@example.invalid",
+            "-C",
+            &path,
+        ])
+        .args(["cherry-pick", "main~1"])
+        .output()
+        .expect("git runs");
+    assert!(picked.status.success());
+    git("2025-01-04T00:00:00Z", &["tag", "v2"]);
+    let second = desk.json(&import);
+    assert_eq!(
+        (&second["commits"], &second["compared"]),
+        (&1.into(), &2.into()),
+        "{second}"
+    );
+    for (version, at) in [
+        ("v1", "2025-01-01"),
+        ("v2", "2025-01-05"),
+        ("v3", "2025-01-06"),
+    ] {
+        desk.ok(&[
+            "deploy",
+            "--service",
+            "shop",
+            "--version",
+            version,
+            "--at",
+            at,
+        ]);
+    }
+    let row = desk.row("shop", "dora-2025", "change_lead_time");
+    assert_eq!(
+        row["n"], 2,
+        "one change picked early, and one more: {row:#}"
+    );
+    assert_eq!(row["value"], 72.0, "three days each");
 }

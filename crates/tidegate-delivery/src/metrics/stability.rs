@@ -35,8 +35,14 @@ impl Subject<'_, '_> {
                 let mut measured = Measured::share(inside.len(), deployments);
                 measured.formula =
                     "deployments with at least one incident over deployments".to_owned();
+                let with_incidents = |&place: &usize| {
+                    let mut deployment = self.deployment(place);
+                    let own = troubles.iter().filter(|t| t.place == Some(place));
+                    deployment.reasons = own.map(|t| format!("incident {}", t.id)).collect();
+                    deployment
+                };
                 measured.contributing =
-                    self.explained(|| inside.iter().map(|&p| self.deployment(p)).collect());
+                    self.explained(|| inside.iter().map(with_incidents).collect());
                 measured
             }
             FailRateRule::IncidentsPerDeployment { link } => {

@@ -56,6 +56,7 @@ impl IncidentFold {
         replace(&mut facts.fixed_by, seen.fixed_by);
         replace(&mut facts.flag, seen.flag);
         replace(&mut facts.runbook, seen.runbook);
+        replace(&mut facts.evidence, seen.evidence);
     }
 
     /// An incident known only from its end is as old as its end: it enters no recovery time.

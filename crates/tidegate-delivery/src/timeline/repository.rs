@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 use crate::commit_graph::{CommitFacts, CommitGraph, CommitId, Node};
-use crate::event::{ArtifactSeen, CommitSeen, ServiceSeen};
+use crate::event::{ArtifactSeen, CommitSeen, PatchSeen, ServiceSeen};
 use crate::moment::Moment;
 
 /// Where a service's code lives.
@@ -104,6 +104,14 @@ impl Repository {
             .map_or(&[], |message| &message.flags)
     }
 
+    /// Commits that name the flag.
+    pub fn behind_flag<'r>(&'r self, flag: &'r str) -> impl Iterator<Item = Node> + 'r {
+        self.messages
+            .iter()
+            .filter(move |(_, message)| message.flags.iter().any(|name| name == flag))
+            .map(|(&node, _)| node)
+    }
+
     /// Whether any commit may be a copy of another.
     #[must_use]
     pub fn has_copies(&self) -> bool {
@@ -181,6 +189,7 @@ impl FromIterator<CommitId> for Parents {
 pub(super) struct RepositoryFold {
     commits: BTreeMap<String, Vec<CommitRow>>,
     artifacts: Vec<ArtifactSeen>,
+    patches: Vec<PatchSeen>,
     services: BTreeMap<String, ServiceBinding>,
 }
 
@@ -226,6 +235,10 @@ impl RepositoryFold {
         self.artifacts.push(seen);
     }
 
+    pub(super) fn patch(&mut self, seen: PatchSeen) {
+        self.patches.push(seen);
+    }
+
     pub(super) fn service(&mut self, seen: ServiceSeen) {
         let binding = ServiceBinding {
             repository: seen.repository,
@@ -266,6 +279,16 @@ impl RepositoryFold {
                 CommitId::parse(&artifact.commit),
             ) {
                 repository.artifacts.insert(artifact.version, commit);
+            }
+        }
+        for patch in self.patches {
+            if let (Some(repository), Some(commit)) = (
+                repositories.get_mut(&patch.repository),
+                CommitId::parse(&patch.commit),
+            ) && let Some(node) = repository.graph.find_seen(commit)
+            {
+                let message = repository.messages.entry(node).or_default();
+                message.patch_id.get_or_insert(patch.patch_id);
             }
         }
         (repositories, self.services, conflicts)

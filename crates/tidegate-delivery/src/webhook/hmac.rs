@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 const BLOCK_BYTES: usize = 64;
 
 /// The authentication code of a message given in parts.
-pub(super) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+#[must_use]
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut block = [0_u8; BLOCK_BYTES];
     if key.len() > BLOCK_BYTES {
         block[..32].copy_from_slice(&Sha256::digest(key));

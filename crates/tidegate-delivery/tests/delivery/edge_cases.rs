@@ -2,7 +2,9 @@
 
 use crate::story::{SERVICE, Story, hour, sha};
 use tidegate_delivery::Timeline;
-use tidegate_delivery::event::{Correction, EventBody, Intent, Outcome, RollbackSeen, Ruling};
+use tidegate_delivery::event::{
+    Correction, EventBody, Intent, Outcome, PatchSeen, RollbackSeen, Ruling,
+};
 
 const LEAD: &str = "change_lead_time";
 const FAIL: &str = "change_fail_rate";
@@ -136,6 +138,25 @@ fn case_08_an_out_of_order_promotion_is_no_rollback_and_an_unknown_one_is_shown(
         .deploy_with("v2", "staging", 26, |_| ())
         .deploy("v2", 26);
     assert_eq!(out_of_order.value(DORA, FAIL), Some(0.0));
+    // The log reaches back beyond v2, which never ran: whichever way it came, it arrived late.
+    for through_staging in [true, false] {
+        let mut late = Story::new();
+        for n in 1..=3 {
+            late.commit(n, &[], 0);
+        }
+        late.deploy("v1", 1).deploy_with("v1", "staging", 9, |_| ());
+        late.deploy("v3", 10);
+        if through_staging {
+            late.deploy_with("v2", "staging", 11, |_| ());
+        }
+        late.deploy("v2", 11);
+        assert_eq!(late.value(DORA, FAIL), Some(0.0), "{through_staging}");
+        assert_eq!(
+            late.row(DORA, FAIL).contributing,
+            Some(Vec::new()),
+            "{through_staging}"
+        );
+    }
     let mut unknown = two_versions();
     unknown.deploy("v1", 15);
     let row = unknown.row(DORA, FAIL);
@@ -399,6 +420,7 @@ fn an_automatic_rollback_is_a_certain_failure_and_recovery_ends_with_exposure() 
         guard: Some("errors".into()),
         impact_from: Some(hour(30)),
         service: None,
+        evidence: None,
     };
     story.add(hour(33), EventBody::Rollback(rollback));
     // The ticket is closed much later; exposure, not the ticket, ends the harm.
@@ -461,4 +483,44 @@ fn status_rows_of_one_deployment_are_one_deployment() {
         (hour(3), hour(5))
     );
     assert_eq!(story.value(DORA, LEAD), Some(3.0));
+}
+
+#[test]
+fn a_rebased_copy_known_by_its_patch_counts_once() {
+    let mut story = Story::new();
+    story.commit(1, &[], 0).deploy("v1", 1);
+    story.commit(2, &[1], 5).deploy("v2", 6);
+    // The same change again, picked onto a line that never saw commit 2.
+    story.commit(3, &[1], 7).deploy("v3", 8);
+    assert_eq!(lead_ids(&story, DORA), [sha(2), sha(3)]);
+    for n in [3, 2] {
+        let patch = PatchSeen {
+            repository: SERVICE.into(),
+            commit: sha(n),
+            patch_id: "the-same".into(),
+        };
+        story.add(hour(0), EventBody::Patch(patch));
+    }
+    assert_eq!(lead_ids(&story, DORA), [sha(2)]);
+}
+
+#[test]
+fn batch_size_counts_what_each_deployment_first_brought() {
+    let mut story = Story::new();
+    story.commit(1, &[], 0).deploy("v1", 1);
+    story.commit(2, &[1], 2).deploy("v2", 3);
+    for n in 3..=5 {
+        story.commit(n, &[n - 1], i64::from(n) + 1);
+    }
+    story.deploy("v5", 10).deploy("v5", 11);
+    let row = story.row(DORA, "batch_size");
+    assert_eq!((row.value, row.n, row.unit), (Some(2.0), 2, "commits"));
+    let sizes: Vec<Option<f64>> = row
+        .contributing
+        .expect("explained")
+        .iter()
+        .map(|deployment| deployment.value)
+        .collect();
+    assert_eq!(sizes, [Some(1.0), Some(3.0)]);
+    assert_eq!(row.notes.len(), 2, "{:?}", row.notes);
 }

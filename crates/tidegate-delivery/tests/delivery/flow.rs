@@ -62,6 +62,16 @@ fn cycle_time_hides_stuck_work_and_age_shows_it() {
         (2, 10, 1, 1)
     );
     assert_eq!(report.cycle_time.p85, Some(2.0));
+    let points: Vec<(&str, f64)> = report
+        .scatter
+        .iter()
+        .map(|point| (point.id.as_str(), point.cycle_days))
+        .collect();
+    assert_eq!(points.len(), 10);
+    assert_eq!(
+        (points[0], points[9]),
+        (("story:done-0", 2.0), ("story:done-9", 2.0))
+    );
     assert_eq!(report.ageing[0].id, "story:stuck");
     assert_eq!(report.ageing[0].older_than_percentile, Some(95));
     assert_eq!(report.ageing[1].older_than_percentile, None);

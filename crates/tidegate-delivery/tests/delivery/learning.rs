@@ -3,8 +3,8 @@
 use crate::story::{SERVICE, Story, hour};
 use tidegate_delivery::Timeline;
 use tidegate_delivery::event::{EventBody, IncidentSeen, RollbackSeen};
-use tidegate_delivery::learning::{board_summary, incident_timeline, postmortem};
-use tidegate_delivery::target::{Standing, Targets, compare};
+use tidegate_delivery::learning::{board_summary, incident_timeline, postmortem, search_incidents};
+use tidegate_delivery::target::{ServiceTargets, Standing, Targets, compare};
 
 /// A dark change is exposed, harms, and is rolled back by the guard.
 fn guarded() -> Story {
@@ -22,6 +22,7 @@ fn guarded() -> Story {
         guard: Some("errors".into()),
         impact_from: Some(hour(20)),
         service: Some(SERVICE.into()),
+        evidence: Some("8 % errors instead of 1 %".into()),
     };
     story.add(hour(22), EventBody::Rollback(rollback));
     let incident = IncidentSeen {
@@ -53,7 +54,7 @@ fn an_incidents_timeline_comes_from_the_log() {
             "flag dark exposed to 5.00 % of units",
             "incident story:i-1 detected",
             "flag dark exposed to 0.00 % of units",
-            "rollout dark-rollout rolled back automatically on guard errors",
+            "rollout dark-rollout rolled back automatically on guard errors: 8 % errors instead of 1 %",
             "incident resolved",
         ]
     );
@@ -127,4 +128,63 @@ fn a_target_is_missed_only_beyond_doubt() {
         ..start
     };
     assert_eq!(standing(none, "change_fail_rate"), None);
+}
+
+#[test]
+fn an_incident_known_by_its_flag_lists_what_brought_the_flag() {
+    let mut story = Story::new();
+    story.commit(1, &[], 0).deploy("v1", 1);
+    story
+        .commit_with(2, &[1], 10, |c| c.flags = vec!["dark".into()])
+        .deploy("v2", 12);
+    story.expose("dark", 100, 13).expose("dark", 0, 14);
+    let incident = IncidentSeen {
+        incident: "rollback/r/9".into(),
+        title: Some("Rollout r was rolled back".into()),
+        flag: Some("dark".into()),
+        evidence: Some("errors: 8 % instead of 1 %".into()),
+        detected_at: Some(hour(14)),
+        resolved_at: Some(hour(14)),
+        ..IncidentSeen::default()
+    };
+    story.add(hour(14), EventBody::Incident(incident));
+    let timeline = Timeline::from_events(story.events);
+    assert_eq!(timeline.services_behind("dark"), [SERVICE]);
+    assert!(timeline.services_behind("light").is_empty());
+    let found = search_incidents(&timeline, "ERRORS rollback/r");
+    assert_eq!(found.len(), 1);
+    assert!(search_incidents(&timeline, "errors latency").is_empty());
+    let what: Vec<String> = incident_timeline(&timeline, found[0], "production")
+        .into_iter()
+        .map(|entry| entry.what)
+        .collect();
+    let listed = |part: &str| what.iter().any(|line| line.contains(part));
+    assert!(
+        listed("deployment of shop of v2") && listed("exposed to 1.00 %"),
+        "{what:?}"
+    );
+    let text = postmortem(&timeline, found[0], "production");
+    assert!(
+        text.contains("| evidence | errors: 8 % instead of 1 % |"),
+        "{text}"
+    );
+}
+
+#[test]
+fn services_may_aim_at_other_things_than_the_rest() {
+    let plain = ServiceTargets::from_json(r#"{"change_lead_time_hours": 48}"#).expect("targets");
+    assert_eq!(plain.of(SERVICE).change_lead_time_hours, Some(48.0));
+    assert_eq!(plain.of(SERVICE).change_fail_rate, Some(0.15));
+    let some = r#"{"services": {"shop": {"wip_limit": 3, "recovery_time_hours": null}}}"#;
+    let some = ServiceTargets::from_json(some).expect("targets");
+    assert_eq!(some.of(SERVICE).recovery_time_hours, None);
+    assert_eq!(some.of("till").recovery_time_hours, Some(1.0));
+    assert_eq!(some.wip_limits().collect::<Vec<_>>(), [(SERVICE, 3)]);
+    for wrong in [
+        "[]",
+        r#"{"speed": 1}"#,
+        r#"{"services": {"shop": {"speed": 1}}}"#,
+    ] {
+        assert!(ServiceTargets::from_json(wrong).is_err(), "{wrong}");
+    }
 }

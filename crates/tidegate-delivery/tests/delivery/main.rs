@@ -1,5 +1,6 @@
 //! Outcomes of the whole crate through its public doors.
 
+mod devlake_golden;
 mod edge_cases;
 mod flow;
 mod learning;

@@ -1,6 +1,7 @@
 //! Public examples of others' webhooks, where they are at hand: every one parses.
 //!
-//! `TIDEGATE_OCTOKIT_EXAMPLES` names the unpacked npm package `@octokit/webhooks-examples`;
+//! `TIDEGATE_OCTOKIT_EXAMPLES` names the unpacked npm package `@octokit/webhooks-examples`, which `make test` installs
+//! with the clients;
 //! `TIDEGATE_CDEVENTS_CONFORMANCE` the folder `conformance` of `cdevents/spec`.
 //! Without them the same reading is done on this project's own files.
 
@@ -43,9 +44,19 @@ fn read(source: WebhookSource, event: &str, body: &Value) -> Parsed {
     .unwrap_or_else(|error| panic!("{event}: {error}\n{body}"))
 }
 
+/// The package, where a variable says or where `scripts/test-clients` installs it.
+fn octokit() -> Option<PathBuf> {
+    let installed = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/clients/node_modules/@octokit/webhooks-examples"
+    );
+    at_hand("TIDEGATE_OCTOKIT_EXAMPLES")
+        .or_else(|| Some(PathBuf::from(installed)).filter(|path| path.exists()))
+}
+
 /// Event names and bodies.
 fn github_examples() -> Vec<(String, Value)> {
-    let Some(package) = at_hand("TIDEGATE_OCTOKIT_EXAMPLES") else {
+    let Some(package) = octokit() else {
         let requests = own("github")["requests"]
             .as_array()
             .expect("requests")

@@ -25,6 +25,7 @@ pub use error::{AppError, Violation};
 
 use crate::access::{AccessBook, Principal, PrincipalKind};
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::events::Events;
 use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub events: Events,
     /// What OTLP keeps between requests.
     pub otlp: Otlp,
+    /// The delivery logs, and the webhooks on their way into them.
+    pub delivery: Delivery,
     /// What is served.
     pub live: Live,
     /// Live credentials.
@@ -95,7 +98,11 @@ impl App {
             .ok_or_else(|| StoreError::Unavailable {
                 retryable: true,
                 not_applied: true,
-                reason: "it could not be opened yet; the log says why".to_owned(),
+                reason: if self.operations.serves_a_file {
+                    "this server serves a file and keeps nothing".to_owned()
+                } else {
+                    "it could not be opened yet; the log says why".to_owned()
+                },
             })
     }
 }

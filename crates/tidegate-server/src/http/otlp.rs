@@ -77,7 +77,11 @@ async fn export(
             packing,
             body,
         },
-        Err(_) => return too_large(&head.headers, BODY_BYTES),
+        Err(_) => {
+            let message = format!("at most {BODY_BYTES} bytes are read; export smaller batches");
+            let refusal = Refusal::for_good(413, Code::ResourceExhausted, message);
+            return refused(&refusal, encoding);
+        }
     };
     let arrival = arrival(&head.headers, app.clock.now_us());
     match take(&app, &principal, export, arrival).await {
@@ -90,7 +94,7 @@ async fn export(
 }
 
 /// A refusal as an HTTP answer.
-fn refused(refusal: &Refusal, encoding: Encoding) -> Response {
+pub(crate) fn refused(refusal: &Refusal, encoding: Encoding) -> Response {
     let body = refusal_body(refusal, encoding);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() =
@@ -103,24 +107,8 @@ fn refused(refusal: &Refusal, encoding: Encoding) -> Response {
     response
 }
 
-/// A refusal of the guard, in the words of the request.
-pub(crate) fn refusal(headers: &HeaderMap, refusal: &Refusal) -> Response {
-    if crate::grpc::is_grpc(headers) {
-        return crate::grpc::otlp::refused(refusal);
-    }
-    refused(refusal, encoding_of(headers).unwrap_or(Encoding::Json))
-}
-
-/// A body over the limit.
-pub(crate) fn too_large(headers: &HeaderMap, limit: usize) -> Response {
-    let message = format!("at most {limit} bytes are read; export smaller batches");
-    refusal(
-        headers,
-        &Refusal::for_good(413, Code::ResourceExhausted, message),
-    )
-}
-
-fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
+/// How a request is written down, if that is known.
+pub(crate) fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let kind = text(headers, &CONTENT_TYPE)?;
     let essence = kind.split(';').next().unwrap_or_default().trim();
     match essence.to_ascii_lowercase().as_str() {

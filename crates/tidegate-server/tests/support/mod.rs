@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tidegate_server::access::{AccessBook, Principal, PrincipalKind, Role};
 use tidegate_server::app::{App, Parts};
 use tidegate_server::clock::SystemClock;
+use tidegate_server::delivery::Delivery;
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
@@ -102,6 +103,7 @@ impl Server {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
             otlp: Otlp::open(folder.path(), settings.join_window),
+            delivery: Delivery::open(folder.path()).unwrap(),
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),

@@ -8,6 +8,7 @@
 //!
 //! Must not know: the log, services' deployments, metrics.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
@@ -55,6 +56,52 @@ pub(super) struct WalkExtent {
     pub(super) unreadable: u64,
     /// Commits before `since`, where the walk ended.
     pub(super) before_since: u64,
+}
+
+/// Author dates of commits, by which possible copies of one change are found: a rebased or cherry-picked commit
+/// keeps its author date.
+#[derive(Debug, Default)]
+pub(super) struct AuthorDates {
+    seconds: FxHashMap<CommitId, u32>,
+}
+
+/// What stands for "no commit with one parent".
+const NO_DATE: u32 = 0;
+/// More commits of one second than this are a script's, not copies.
+const MAX_COPIES: usize = 16;
+
+impl AuthorDates {
+    /// Notes a commit that was read before.
+    pub(super) fn know(&mut self, id: CommitId, authored_at: Moment, parents: usize) {
+        self.seconds.insert(id, date_of(authored_at, parents));
+    }
+
+    /// Groups of commits with one author date of which at least one is new.
+    pub(super) fn possible_copies(&self, is_new: impl Fn(CommitId) -> bool) -> Vec<Vec<CommitId>> {
+        let mut dates: Vec<u32> = self.seconds.values().copied().collect();
+        dates.sort_unstable();
+        let twice: FxHashSet<u32> = dates
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1] && pair[0] != NO_DATE)
+            .map(|pair| pair[0])
+            .collect();
+        let mut groups: BTreeMap<u32, Vec<CommitId>> = BTreeMap::new();
+        for (&id, date) in self.seconds.iter().filter(|(_, date)| twice.contains(date)) {
+            groups.entry(*date).or_default().push(id);
+        }
+        groups
+            .into_values()
+            .filter(|group| group.len() <= MAX_COPIES && group.iter().any(|&id| is_new(id)))
+            .collect()
+    }
+}
+
+/// Merges and root commits change nothing by themselves that could be copied.
+fn date_of(authored_at: Moment, parents: usize) -> u32 {
+    if parents != 1 {
+        return NO_DATE;
+    }
+    u32::try_from(authored_at.millis().div_euclid(1000)).unwrap_or(NO_DATE)
 }
 
 /// What to walk.
@@ -105,19 +152,21 @@ impl GitReader {
     pub(super) fn walk(
         &self,
         walk: &Walk<'_>,
+        dates: &mut AuthorDates,
         mut each: impl FnMut(ReadCommit<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<WalkExtent> {
         let mut extent = WalkExtent::default();
         let mut touching = Touching::new(self, walk.paths);
         let mut stack = self.tips()?;
         stack.extend(walk.also.iter().map(|id| object_id(*id)));
-        let mut visited: FxHashSet<CommitId> = FxHashSet::default();
         let (mut buffer, mut parents) = (Vec::new(), Vec::new());
         while let Some(object) = stack.pop() {
             let id = commit_id(&object);
-            if (walk.is_known)(id) || !visited.insert(id) {
+            // The dates hold every commit met, so they also say which were met before.
+            if (walk.is_known)(id) || dates.seconds.contains_key(&id) {
                 continue;
             }
+            dates.seconds.insert(id, NO_DATE);
             let Some(data) = self
                 .repository
                 .objects
@@ -154,6 +203,7 @@ impl GitReader {
                 committed_at,
                 pull_request: message.pull_request.unwrap_or(0),
             };
+            dates.know(id, facts.authored_at, parents.len());
             let touches = touching.of(commit.tree(), commit.parents().next(), &mut extent);
             extent.commits += 1;
             each(ReadCommit {
@@ -164,6 +214,11 @@ impl GitReader {
             })?;
         }
         Ok(extent)
+    }
+
+    /// The objects of the repository, for reading what commits change.
+    pub(super) fn objects(&self) -> &Repository {
+        &self.repository
     }
 
     fn tips(&self) -> anyhow::Result<Vec<ObjectId>> {
@@ -288,6 +343,6 @@ fn commit_id(object: &ObjectId) -> CommitId {
     CommitId::new(bytes)
 }
 
-fn object_id(commit: CommitId) -> ObjectId {
+pub(super) fn object_id(commit: CommitId) -> ObjectId {
     ObjectId::from_bytes_or_panic(&commit.to_bytes())
 }

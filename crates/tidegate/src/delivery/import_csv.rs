@@ -5,26 +5,20 @@
 //! Memory stays constant: a record longer than 1 MiB (an unclosed quote swallows the rest of a file) ends the import
 //! before it is held.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tidegate_delivery::table_rows::{ALL_KINDS, RowKind, RowMapping, RowProblem};
 
-use super::log_file::{Appended, LogWriter};
+use super::sink::{Counts, Sink};
 use super::{LogArgs, OutputFormat, print_json, print_line};
+use crate::table_file::{Budgeted, RecordBudget, open};
 
-const MAX_RECORD_BYTES: u64 = 1024 * 1024;
-/// The reader fetches this much ahead of the record it is in.
-const READ_AHEAD_BYTES: u64 = 64 * 1024;
 /// Broken rows listed in full; all are counted.
 const MAX_PROBLEMS_LISTED: usize = 100;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Import a CSV table of deployments, changes, incidents or items.
 #[derive(Debug, Args)]
@@ -114,7 +108,7 @@ impl ImportCsv {
         let mut import = Import {
             mapping: &mapping,
             columns: columns.len(),
-            writer: self.log.open()?.begin(|_| ())?,
+            sink: Sink::open(&self.log, |_| ())?,
             report: ImportReport::default(),
         };
         let mut record = csv::ByteRecord::new();
@@ -124,7 +118,7 @@ impl ImportCsv {
                 Ok(false) => break,
                 Ok(true) => import.take(&record)?,
                 Err(error) => {
-                    import.writer.abandon()?;
+                    import.sink.abandon()?;
                     bail!("{}: {error}; nothing was imported", self.file.display());
                 }
             }
@@ -134,14 +128,13 @@ impl ImportCsv {
 
     fn finish(&self, import: Import<'_>) -> anyhow::Result<()> {
         let Import {
-            writer, mut report, ..
+            sink, mut report, ..
         } = import;
         report.committed = !(self.strict && report.rejected > 0);
         if report.committed {
-            writer.commit()?;
+            report.count(sink.commit()?);
         } else {
-            writer.abandon()?;
-            report.imported = 0;
+            sink.abandon()?;
         }
         match self.output {
             OutputFormat::Json => print_json(&report)?,
@@ -161,6 +154,12 @@ impl ImportCsv {
 }
 
 impl ImportReport {
+    fn count(&mut self, counts: Counts) {
+        self.imported = counts.recorded;
+        self.known = counts.known;
+        self.conflicts = counts.conflicts;
+    }
+
     fn print(&self) -> io::Result<()> {
         print_line(&format!(
             "{} rows: {} imported, {} known already, {} known with other content (the first stays), {} broken",
@@ -186,7 +185,7 @@ impl ImportReport {
 struct Import<'m> {
     mapping: &'m RowMapping,
     columns: usize,
-    writer: LogWriter,
+    sink: Sink,
     report: ImportReport,
 }
 
@@ -194,11 +193,7 @@ impl Import<'_> {
     fn take(&mut self, record: &csv::ByteRecord) -> anyhow::Result<()> {
         self.report.rows += 1;
         match self.event(record) {
-            Ok(event) => match self.writer.append(&event)? {
-                Appended::New => self.report.imported += 1,
-                Appended::Known => self.report.known += 1,
-                Appended::Conflict => self.report.conflicts += 1,
-            },
+            Ok(event) => self.sink.take(&event)?,
             Err(RowProblem {
                 column,
                 cause,
@@ -244,54 +239,5 @@ impl Import<'_> {
             cells.push(text);
         }
         self.mapping.event(|index| cells.get(index).copied())
-    }
-}
-
-fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut buffered = BufReader::with_capacity(1 << 18, file);
-    let head = buffered
-        .fill_buf()
-        .with_context(|| format!("reading {}", path.display()))?;
-    if head.starts_with(&GZIP_MAGIC) {
-        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
-    } else {
-        Ok(Box::new(buffered))
-    }
-}
-
-/// How much may be read before the current record must end.
-#[derive(Debug, Clone)]
-struct RecordBudget(Rc<Cell<u64>>);
-
-impl Default for RecordBudget {
-    fn default() -> Self {
-        Self(Rc::new(Cell::new(MAX_RECORD_BYTES + READ_AHEAD_BYTES)))
-    }
-}
-
-impl RecordBudget {
-    fn renew(&self) {
-        self.0.set(MAX_RECORD_BYTES + READ_AHEAD_BYTES);
-    }
-}
-
-struct Budgeted<R> {
-    inner: R,
-    budget: RecordBudget,
-}
-
-impl<R: Read> Read for Budgeted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.0.get();
-        if left == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a record is longer than 1 MiB; a quote is probably not closed",
-            ));
-        }
-        let read = self.inner.read(buffer)?;
-        self.budget.0.set(left.saturating_sub(read as u64));
-        Ok(read)
     }
 }

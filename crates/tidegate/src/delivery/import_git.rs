@@ -1,25 +1,32 @@
 //! `delivery import-git`: commits, tags and which service is built from them, into the log.
 //!
 //! One atomic append per run.
-//! Commits that the log holds are not read again, so a second run costs what is new; where an earlier run stopped
+//! Commits that the log holds are not read again, so a second run costs what is new; a commit that may be a copy of
+//! another (rebased, cherry-picked: the author date is the same) is compared by what it changes. Where an earlier run stopped
 //! (`--since`, a shallow clone that was deepened since) the walk goes on from there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use rustc_hash::FxHashSet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidegate_delivery::commit_graph::CommitId;
 use tidegate_delivery::event::{
-    ArtifactSeen, CommitSeen, DeploymentSeen, EventBody, Outcome, ServiceSeen,
+    ArtifactSeen, CommitSeen, DeploymentSeen, EventBody, Outcome, PatchSeen, ServiceSeen,
 };
 use tidegate_delivery::{DeliveryEvent, Moment};
+use tidegate_server::delivery::log_file::HeldRow;
 
-use super::git_reader::{GitReader, ReadCommit, ReadTag, Walk, WalkExtent};
-use super::log_file::{Appended, LogWriter};
+use super::git_patch::patch_id;
+use super::git_reader::{AuthorDates, GitReader, ReadCommit, ReadTag, Walk, WalkExtent};
+use super::place::Place;
+use super::sink::Sink;
 use super::{LogArgs, OutputFormat, print_json, print_line};
+use crate::client::{Connection, encode};
+use crate::output;
 
 /// Import commits and tags of a git repository.
 #[derive(Debug, Args)]
@@ -64,6 +71,8 @@ struct GitReport {
     #[serde(flatten)]
     walked: WalkExtent,
     tags: u64,
+    /// Commits of which it was worked out whether they are copies of others.
+    compared: u64,
     added: u64,
     known: u64,
 }
@@ -80,11 +89,14 @@ impl ImportGit {
         let rules = PathRules::read(&self.service, &name)?;
         let reader = GitReader::open(&self.path)?;
         let mut held = Held::default();
-        let writer = self.log.open()?.begin(|event| held.take(event, &name))?;
+        let sink = Sink::open(&self.log, |row| held.take(row, &name))?;
+        if let Place::Server(connection) = self.log.place()? {
+            held.ask(&connection, &name)?;
+        }
         let mut import = Import {
             source: format!("git:{name}"),
             name,
-            writer,
+            sink,
             report: GitReport::default(),
         };
         let frontier: Vec<CommitId> = held.mentioned.difference(&held.commits).copied().collect();
@@ -94,8 +106,10 @@ impl ImportGit {
             since,
             paths: &rules.paths,
         };
-        let walked = reader.walk(&walk, |commit| import.commit(&rules, commit))?;
+        let mut dates = AuthorDates::default();
+        let walked = reader.walk(&walk, &mut dates, |commit| import.commit(&rules, commit))?;
         import.report.walked = walked;
+        import.copies(&reader, dates, &held)?;
         let tags = reader.tags()?;
         if walked.commits == 0 && held.commits.is_empty() {
             bail!(
@@ -116,12 +130,20 @@ impl ImportGit {
             import.service(self, service, bound_at)?;
         }
         let Import {
-            writer,
+            sink,
             mut report,
             name,
             ..
         } = import;
-        report.added = writer.commit()?;
+        let counts = sink.commit()?;
+        report.added = counts.recorded;
+        report.known = counts.known + counts.conflicts;
+        if counts.requests > 1 {
+            output::note(&format!(
+                "sent in {} parts; if one had failed, sending again would have completed it",
+                counts.requests
+            ));
+        }
         report.repository = name;
         report.services = rules.services().map(str::to_owned).collect();
         self.print(&report)
@@ -211,25 +233,72 @@ impl ImportGit {
     }
 }
 
+/// How the body of a commit's row begins.
+const COMMIT_BODY: &str = r#"{"commit":"#;
+
+/// A commit's row as far as it is needed here, without copying its texts.
+#[derive(Deserialize)]
+struct HeldBody<'l> {
+    #[serde(borrow)]
+    commit: HeldCommit<'l>,
+}
+
+#[derive(Deserialize)]
+struct HeldCommit<'l> {
+    #[serde(borrow)]
+    repository: Cow<'l, str>,
+    #[serde(borrow)]
+    commit: Cow<'l, str>,
+    #[serde(borrow, default)]
+    parents: Vec<Cow<'l, str>>,
+    authored_at: Option<Moment>,
+}
+
 /// What the log holds of this repository.
 #[derive(Default)]
 struct Held {
     commits: FxHashSet<CommitId>,
     mentioned: FxHashSet<CommitId>,
+    /// Author dates, where the log is in files; a server is not asked for them.
+    authored: Vec<(CommitId, Moment, usize)>,
 }
 
 impl Held {
-    fn take(&mut self, event: &DeliveryEvent, repository: &str) {
-        if let EventBody::Commit(seen) = &event.body
-            && seen.repository == repository
-        {
-            self.commits.extend(CommitId::parse(&seen.commit));
-            self.mentioned.extend(
-                seen.parents
-                    .iter()
-                    .filter_map(|parent| CommitId::parse(parent)),
-            );
+    fn take(&mut self, row: &HeldRow<'_>, repository: &str) {
+        let body = row.body.get();
+        if !body.starts_with(COMMIT_BODY) {
+            return;
         }
+        // A row that does not read as a commit is none of this repository's.
+        let Ok(HeldBody { commit: seen }) = serde_json::from_str::<HeldBody<'_>>(body) else {
+            return;
+        };
+        if seen.repository != repository {
+            return;
+        }
+        if let Some(id) = CommitId::parse(&seen.commit) {
+            self.commits.insert(id);
+            let authored_at = seen.authored_at.unwrap_or(row.at);
+            self.authored.push((id, authored_at, seen.parents.len()));
+        }
+        let parents = seen.parents.iter();
+        self.mentioned
+            .extend(parents.filter_map(|parent| CommitId::parse(parent)));
+    }
+
+    /// Asks a server what it holds: `+` and an id for a commit, `?` and an id for a parent that is only mentioned.
+    fn ask(&mut self, connection: &Connection, repository: &str) -> anyhow::Result<()> {
+        let path = format!("delivery/commits?repository={}", encode(repository));
+        let text = connection.get_text(&connection.path(&path), "text/plain")?;
+        for line in text.lines() {
+            let (mark, id) = line.split_at_checked(1).unwrap_or_default();
+            let id = CommitId::parse(id).context("the server's list of commits is not one")?;
+            match mark {
+                "+" => self.commits.insert(id),
+                _ => self.mentioned.insert(id),
+            };
+        }
+        Ok(())
     }
 }
 
@@ -281,9 +350,12 @@ impl PathRules {
 struct Import {
     name: String,
     source: String,
-    writer: LogWriter,
+    sink: Sink,
     report: GitReport,
 }
+
+/// Commits of which at most it is worked out whether they are copies.
+const MAX_COMPARED: u64 = 20_000;
 
 impl Import {
     fn commit(&mut self, rules: &PathRules, read: ReadCommit<'_>) -> anyhow::Result<()> {
@@ -306,6 +378,38 @@ impl Import {
             flags: read.message.flags,
         };
         self.append(id, read.facts.committed_at, EventBody::Commit(seen))
+    }
+
+    /// Tells which of the new commits are copies of others, by the identity of what they change.
+    fn copies(
+        &mut self,
+        reader: &GitReader,
+        mut dates: AuthorDates,
+        held: &Held,
+    ) -> anyhow::Result<()> {
+        for &(id, authored_at, parents) in &held.authored {
+            dates.know(id, authored_at, parents);
+        }
+        for group in dates.possible_copies(|id| !held.commits.contains(&id)) {
+            if self.report.compared >= MAX_COMPARED {
+                break;
+            }
+            for id in group {
+                self.report.compared += 1;
+                let Some(patch_id) = patch_id(reader.objects(), id) else {
+                    continue;
+                };
+                let commit = id.to_hex();
+                let row_id = format!("patch/{commit}");
+                let seen = PatchSeen {
+                    repository: self.name.clone(),
+                    commit,
+                    patch_id,
+                };
+                self.append(row_id, Moment::EARLIEST, EventBody::Patch(seen))?;
+            }
+        }
+        Ok(())
     }
 
     fn tag(&mut self, tag: &ReadTag) -> anyhow::Result<()> {
@@ -347,10 +451,6 @@ impl Import {
             id,
             body,
         };
-        match self.writer.append(&event)? {
-            Appended::New => {}
-            Appended::Known | Appended::Conflict => self.report.known += 1,
-        }
-        Ok(())
+        self.sink.take(&event)
     }
 }

@@ -1,28 +1,32 @@
-//! `tidegate delivery ...`: imports into the delivery log and answers from it, with the server stopped.
+//! `tidegate delivery ...`: writes to a project's delivery log and answers from it.
 //!
+//! With `--data-dir` it works on the files of a stopped server; otherwise it asks a server, like every other command.
+//! Questions and their wording are in `tidegate_delivery::question`, so both ways give the same answer.
 //! The clock and the file system are touched here and nowhere in `tidegate-delivery`.
 
 mod flow;
+mod git_patch;
 mod git_reader;
 mod import_csv;
 mod import_git;
-mod log_file;
+mod incidents;
 mod metrics;
-mod pipeline;
+mod place;
 mod record;
 mod report;
+mod secret;
+mod sink;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
-use tidegate_delivery::{Moment, Timeline, TimelineBuilder};
+use tidegate_delivery::Moment;
 
-use log_file::{DeliveryLog, LogError};
+pub(crate) use place::LogArgs;
 
-/// Delivery performance: import what happened, ask how it flows.
+/// Delivery performance: record and import what happened, ask how it flows.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
     /// Import a CSV table of deployments, changes, incidents or items.
@@ -32,7 +36,7 @@ pub(crate) enum DeliveryCommand {
     /// The five DORA metrics by a named definition, each with its n, interval and terms.
     Metrics(metrics::Metrics),
     /// How versions pass from one environment to the next, and which deployments went back.
-    Pipeline(pipeline::Pipeline),
+    Pipeline(metrics::Pipeline),
     /// Work in progress, age, throughput and cycle time.
     Flow(flow::Flow),
     /// When will these be done, or how many by then.
@@ -41,14 +45,25 @@ pub(crate) enum DeliveryCommand {
     Summary(report::Summary),
     /// How services stand to their targets.
     Targets(report::TargetsCommand),
+    /// Set what services aim at.
+    SetTargets(report::SetTargets),
+    /// What to speak up about now.
+    Alerts(report::Alerts),
+    /// Incidents, searchable, with their timelines.
+    Incidents(incidents::Incidents),
     /// A blameless postmortem of an incident as Markdown.
-    Postmortem(report::Postmortem),
+    Postmortem(incidents::Postmortem),
     /// Record a deployment.
     Deploy(record::Deploy),
     /// Record an incident, or its end.
     Incident(record::IncidentCommand),
     /// Rule on one deployment: failed, rework, rollback, or not.
     Correct(record::Correct),
+    /// Make, list and revoke secrets of webhooks.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// What became of the latest webhooks.
+    Received(secret::ReceivedCommand),
 }
 
 /// Runs the command to its end.
@@ -74,41 +89,16 @@ impl DeliveryCommand {
             Self::Forecast(command) => command.run(),
             Self::Summary(command) => command.run(),
             Self::Targets(command) => command.run(),
+            Self::SetTargets(command) => command.run(),
+            Self::Alerts(command) => command.run(),
+            Self::Incidents(command) => command.run(),
             Self::Postmortem(command) => command.run(),
             Self::Deploy(command) => command.run(),
             Self::Incident(command) => command.run(),
             Self::Correct(command) => command.run(),
+            Self::Secret(command) => command.run(),
+            Self::Received(command) => command.run(),
         }
-    }
-}
-
-/// Which log.
-#[derive(Debug, Args)]
-pub(crate) struct LogArgs {
-    /// Data directory of the stopped server.
-    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "data")]
-    data_dir: PathBuf,
-    /// Project.
-    #[arg(long, env = "TIDEGATE_PROJECT", default_value = "default")]
-    project: String,
-}
-
-impl LogArgs {
-    fn open(&self) -> Result<DeliveryLog, LogError> {
-        DeliveryLog::at(&self.data_dir, &self.project)
-    }
-
-    /// Everything the log says.
-    fn timeline(&self) -> Result<Timeline, LogError> {
-        let mut builder = TimelineBuilder::default();
-        let extent = self.open()?.read(|event| builder.push(event))?;
-        if extent.torn_bytes > 0 {
-            tracing::warn!(
-                torn_bytes = extent.torn_bytes,
-                "the log ends in a torn write, which is skipped"
-            );
-        }
-        Ok(builder.finish())
     }
 }
 

@@ -2,13 +2,16 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tidegate_delivery::event::{
     Correction, DeploymentSeen, EventBody, IncidentSeen, Intent, Outcome, Ruling,
 };
 use tidegate_delivery::{DeliveryEvent, Moment, Series, problems_of};
+use tidegate_server::delivery::log_file::Appended;
 
-use super::log_file::Appended;
+use super::place::{Place, fold};
 use super::{LogArgs, now, print_line};
+use crate::client::Connection;
 
 const SOURCE: &str = "cli";
 
@@ -120,6 +123,12 @@ pub(crate) struct IncidentCommand {
     /// Deployment, version or commit that caused it.
     #[arg(long)]
     caused_by: Option<String>,
+    /// Deployment or version that repaired it.
+    #[arg(long)]
+    fixed_by: Option<String>,
+    /// Where the steps to take are written.
+    #[arg(long)]
+    runbook: Option<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -145,6 +154,8 @@ impl IncidentCommand {
             detected_at,
             resolved_at,
             caused_by: self.caused_by.clone(),
+            fixed_by: self.fixed_by.clone(),
+            runbook: self.runbook.clone(),
             ..IncidentSeen::default()
         };
         write(
@@ -168,9 +179,9 @@ pub(crate) struct Correct {
     /// Why.
     #[arg(long)]
     reason: String,
-    /// Who rules, for the audit trail; it enters no metric.
+    /// Who rules, for the audit trail; it enters no metric. A server knows it by the token.
     #[arg(long)]
-    by: String,
+    by: Option<String>,
     /// When [default: now].
     #[arg(long)]
     at: Option<String>,
@@ -190,7 +201,11 @@ enum CliRuling {
 
 impl Correct {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let timeline = self.log.timeline()?;
+        let log = match self.log.place()? {
+            Place::Files(log) => log,
+            Place::Server(connection) => return self.send(&connection),
+        };
+        let timeline = fold(&log)?;
         let mut deployments = timeline.series().flat_map(Series::attempts);
         if !deployments.any(|deployment| deployment.id == self.deployment) {
             bail!(
@@ -201,19 +216,39 @@ impl Correct {
         let at = moment(self.at.as_deref(), "--at")?;
         let correction = Correction {
             deployment: self.deployment.clone(),
-            ruling: match self.ruling {
-                CliRuling::Failed => Ruling::Failed,
-                CliRuling::DidNotFail => Ruling::DidNotFail,
-                CliRuling::Rework => Ruling::Rework,
-                CliRuling::Planned => Ruling::Planned,
-                CliRuling::Rollback => Ruling::Rollback,
-                CliRuling::OutOfOrder => Ruling::OutOfOrder,
-            },
+            ruling: self.ruling.into(),
             reason: self.reason.clone(),
-            by: self.by.clone(),
+            by: self.by.clone().context("--by")?,
         };
         let id = format!("correction/{}@{}", self.deployment, at.millis());
         write(&self.log, at, id, EventBody::Correction(correction))
+    }
+
+    fn send(&self, connection: &Connection) -> anyhow::Result<()> {
+        let request = json!({
+            "deployment": self.deployment,
+            "ruling": Ruling::from(self.ruling),
+            "reason": self.reason,
+            "at": self.at,
+        });
+        send(
+            connection,
+            &connection.path("delivery/corrections"),
+            &request,
+        )
+    }
+}
+
+impl From<CliRuling> for Ruling {
+    fn from(ruling: CliRuling) -> Self {
+        match ruling {
+            CliRuling::Failed => Self::Failed,
+            CliRuling::DidNotFail => Self::DidNotFail,
+            CliRuling::Rework => Self::Rework,
+            CliRuling::Planned => Self::Planned,
+            CliRuling::Rollback => Self::Rollback,
+            CliRuling::OutOfOrder => Self::OutOfOrder,
+        }
     }
 }
 
@@ -221,7 +256,12 @@ fn moment(text: Option<&str>, option: &'static str) -> anyhow::Result<Moment> {
     text.map_or_else(|| Ok(now()), |text| Moment::parse(text).context(option))
 }
 
+/// Records a row where the log is: in its file, or by the server's own route for such rows.
 fn write(log: &LogArgs, at: Moment, id: String, body: EventBody) -> anyhow::Result<()> {
+    let file = match log.place()? {
+        Place::Files(file) => file,
+        Place::Server(connection) => return send_row(&connection, at, &id, &body),
+    };
     let event = DeliveryEvent {
         at,
         source: SOURCE.to_owned(),
@@ -235,12 +275,46 @@ fn write(log: &LogArgs, at: Moment, id: String, body: EventBody) -> anyhow::Resu
     if !problems.is_empty() {
         bail!("the row is not recorded:\n  {}", problems.join("\n  "));
     }
-    let mut writer = log.open()?.begin(|_| ())?;
+    let mut writer = file.begin(|_| ())?;
     let appended = writer.append(&event)?;
     writer.commit()?;
     Ok(print_line(match appended {
-        Appended::New => "recorded",
-        Appended::Known => "known already",
-        Appended::Conflict => "known already with other content; the first stays",
+        Appended::New => RECORDED,
+        Appended::Known => KNOWN,
+        Appended::Conflict => CONFLICT,
+    })?)
+}
+
+const RECORDED: &str = "recorded";
+const KNOWN: &str = "known already";
+const CONFLICT: &str = "known already with other content; the first stays";
+
+fn send_row(connection: &Connection, at: Moment, id: &str, body: &EventBody) -> anyhow::Result<()> {
+    let (path, mut request) = match body {
+        EventBody::Deployment(seen) => {
+            let mut request = serde_json::to_value(seen)?;
+            request["id"] = json!(id);
+            request["at"] = json!(at.to_string());
+            ("/api/v1/deployments", request)
+        }
+        EventBody::Incident(seen) => ("/api/v1/incidents", serde_json::to_value(seen)?),
+        _ => bail!("only deployments and incidents are recorded one by one"),
+    };
+    // Rows hold milliseconds; requests hold times as people write them.
+    for field in ["started_at", "detected_at", "resolved_at"] {
+        if let Some(millis) = request.get(field).and_then(serde_json::Value::as_i64) {
+            request[field] = json!(Moment::from_millis(millis).to_string());
+        }
+    }
+    send(connection, path, &request)
+}
+
+fn send(connection: &Connection, path: &str, request: &serde_json::Value) -> anyhow::Result<()> {
+    let answer = connection.post(path, request)?;
+    let is = |name: &str| answer.body[name].as_bool().unwrap_or(false);
+    Ok(print_line(match (is("recorded"), is("conflict")) {
+        (true, _) => RECORDED,
+        (false, true) => CONFLICT,
+        (false, false) => KNOWN,
     })?)
 }

@@ -1,15 +1,13 @@
-//! `delivery summary`, `delivery targets`, `delivery postmortem`: answers in sentences.
+//! `delivery summary`, `targets`, `set-targets`, `alerts`: answers in sentences, and what services aim at.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use tidegate_delivery::definition::Definition;
-use tidegate_delivery::learning::{board_summary, postmortem};
-use tidegate_delivery::metrics::{MetricReport, Query, measure};
-use tidegate_delivery::target::{TargetRow, Targets, compare};
-use tidegate_delivery::{Moment, Timeline, Window, definition};
+use tidegate_delivery::question::{AlertsQuestion, SummaryQuestion, TargetsQuestion};
+use tidegate_delivery::target::ServiceTargets;
 
-use super::flow::window_of;
-use super::{LogArgs, OutputFormat, now, print_json, print_line};
+use super::place::Place;
+use super::{LogArgs, OutputFormat, print_line};
+use crate::client::Conditions;
 
 /// A window and its definition.
 #[derive(Debug, Args)]
@@ -39,28 +37,6 @@ struct Period {
     log: LogArgs,
 }
 
-impl Period {
-    fn measure(
-        &self,
-        timeline: &Timeline,
-        definition: &Definition,
-        window: Window,
-    ) -> MetricReport {
-        let query = Query {
-            services: &self.service,
-            team: None,
-            environment: &self.environment,
-            stage_before: &self.stage_before,
-            window,
-            as_of: now(),
-            definition,
-            explain: false,
-            seed: 0,
-        };
-        measure(timeline, &query)
-    }
-}
-
 /// A period in plain sentences, beside the one before of the same length.
 #[derive(Debug, Args)]
 pub(crate) struct Summary {
@@ -71,25 +47,15 @@ pub(crate) struct Summary {
 impl Summary {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let period = &self.period;
-        let window = window_of(&period.from, &period.to)?;
-        let length = window.to().millis() - window.from().millis();
-        let earlier = Window::new(
-            Moment::from_millis(window.from().millis() - length),
-            window.from(),
-        )?;
-        let definition = definition::named(&period.definition)?;
-        let timeline = period.log.timeline()?;
-        let report = period.measure(&timeline, &definition, window);
-        let before = period.measure(&timeline, &definition, earlier);
-        let name = format!("{} to {}", period.from, period.to);
-        let sentences = board_summary(&report, Some(&before), &name);
-        match period.output {
-            OutputFormat::Json => print_json(&sentences)?,
-            OutputFormat::Text => sentences
-                .iter()
-                .try_for_each(|sentence| print_line(sentence))?,
-        }
-        Ok(())
+        let question = SummaryQuestion {
+            from: period.from.clone(),
+            to: period.to.clone(),
+            service: period.service.join(","),
+            definition: period.definition.clone(),
+            environment: period.environment.clone(),
+            stage_before: period.stage_before.clone(),
+        };
+        period.log.ask("summary", &question, period.output)
     }
 }
 
@@ -98,7 +64,8 @@ impl Summary {
 pub(crate) struct TargetsCommand {
     #[command(flatten)]
     period: Period,
-    /// Aims as JSON, such as {"change_lead_time_hours": 48}; parts left out keep their starting values.
+    /// Aims as JSON, such as {"change_lead_time_hours": 48}, or {"services": {"shop": {...}}}; parts left out keep
+    /// their starting values [default: what the server has been told].
     #[arg(long)]
     targets: Option<String>,
 }
@@ -106,56 +73,66 @@ pub(crate) struct TargetsCommand {
 impl TargetsCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let period = &self.period;
-        let targets: Targets = match &self.targets {
-            Some(text) => serde_json::from_str(text).context("--targets")?,
-            None => Targets::default(),
+        let question = TargetsQuestion {
+            from: period.from.clone(),
+            to: period.to.clone(),
+            service: period.service.join(","),
+            definition: period.definition.clone(),
+            environment: period.environment.clone(),
+            stage_before: period.stage_before.clone(),
+            targets: self.targets.clone(),
         };
-        let definition = definition::named(&period.definition)?;
-        let timeline = period.log.timeline()?;
-        let report = period.measure(&timeline, &definition, window_of(&period.from, &period.to)?);
-        let mut services: Vec<&str> = report.rows.iter().map(|row| row.service.as_str()).collect();
-        services.dedup();
-        let rows: Vec<TargetRow> = services
-            .iter()
-            .flat_map(|service| compare(&report, service, targets))
-            .collect();
-        if period.output == OutputFormat::Json {
-            return Ok(print_json(&serde_json::json!({ "rows": rows }))?);
-        }
-        for row in &rows {
-            let value = row
-                .value
-                .map_or("no data".to_owned(), |value| format!("{value:.2}"));
-            print_line(&format!(
-                "{:<32} {:<32} {value} (target {}) {:?}",
-                row.service, row.metric, row.target, row.standing
-            ))?;
-        }
-        Ok(())
+        period.log.ask("targets", &question, period.output)
     }
 }
 
-/// A blameless postmortem of an incident as Markdown, its timeline filled in from the log.
+/// Set what services aim at, on the server.
 #[derive(Debug, Args)]
-pub(crate) struct Postmortem {
-    /// Incident as the log names it, such as pagerduty:PGR0VU2.
-    incident: String,
-    /// Environment.
-    #[arg(long, default_value = "production")]
-    environment: String,
+pub(crate) struct SetTargets {
+    /// Aims as JSON: {"default": {...}, "services": {"shop": {"wip_limit": 5}}}.
+    targets: String,
     #[command(flatten)]
     log: LogArgs,
 }
 
-impl Postmortem {
+impl SetTargets {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let timeline = self.log.timeline()?;
-        let incident = timeline
-            .incidents()
-            .iter()
-            .find(|incident| incident.id == self.incident)
-            .with_context(|| format!("no incident {:?} is in the log", self.incident))?;
-        print_line(&postmortem(&timeline, incident, &self.environment))?;
-        Ok(())
+        let targets = ServiceTargets::from_json(&self.targets).context("the targets")?;
+        let Place::Server(connection) = self.log.place()? else {
+            bail!("targets are kept by a server; give --targets where you work on files");
+        };
+        let path = connection.path("delivery/targets");
+        connection.put(
+            &path,
+            &serde_json::to_value(&targets)?,
+            Conditions::default(),
+        )?;
+        Ok(print_line("the targets are set")?)
+    }
+}
+
+/// What to speak up about now: targets certainly missed, and limits on work in progress passed.
+#[derive(Debug, Args)]
+pub(crate) struct Alerts {
+    /// Days looked back.
+    #[arg(long, default_value_t = 30)]
+    days: u16,
+    /// Aims as JSON [default: what the server has been told].
+    #[arg(long)]
+    targets: Option<String>,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl Alerts {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let question = AlertsQuestion {
+            days: self.days,
+            targets: self.targets.clone(),
+        };
+        self.log.ask("alerts", &question, self.output)
     }
 }

@@ -16,15 +16,19 @@
 //! * A writer holds an exclusive lock, so the server and a command never write at once.
 //! * A delivery `(source, id)` that the log holds is not written again.
 //!
+//! A writer may commit many times: the server keeps one open, so that an append costs only itself.
+//!
 //! Must not know: what rows mean.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use tidegate_delivery::DeliveryEvent;
+use serde_json::value::RawValue;
+use tidegate_delivery::{DeliveryEvent, Moment};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 const HEADER: &str = r#"{"format":"tidegate-delivery-log","version":1}"#;
@@ -34,28 +38,52 @@ const MAX_LINE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LogError {
+pub enum LogError {
+    /// The system refused.
     #[error("{path}: {error}")]
-    Io { path: PathBuf, error: io::Error },
+    Io {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Another kind of file, or a newer version.
     #[error("{path} is no delivery log of version 1; its first line is {first:?}")]
-    Format { path: PathBuf, first: String },
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// How it begins.
+        first: String,
+    },
+    /// What was committed is not what is there.
     #[error("{path} is damaged at byte {offset}: {cause}; restore it from a backup")]
     Damaged {
+        /// The log.
         path: PathBuf,
+        /// Where the damage begins.
         offset: u64,
+        /// What does not hold.
         cause: String,
     },
+    /// Another writer has it.
     #[error("{path} is in use by another process; stop the server, or send the data to it instead")]
-    InUse { path: PathBuf },
+    InUse {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A name that could leave the folder.
     #[error(
         "{name:?} is no project name; use lower-case letters, digits, '-', '_' and '.', at most 64"
     )]
-    ProjectName { name: String },
+    ProjectName {
+        /// The name.
+        name: String,
+    },
 }
 
 /// Where a project's log is.
 #[derive(Debug, Clone)]
-pub(crate) struct DeliveryLog {
+pub struct DeliveryLog {
     path: PathBuf,
 }
 
@@ -71,18 +99,39 @@ struct CommitMark {
     xxh3: String,
 }
 
+/// A row that the log holds, as far as a writer reads it: names at once, the body only if somebody asks.
+#[derive(Debug, Deserialize)]
+pub struct HeldRow<'l> {
+    /// When it happened.
+    pub at: Moment,
+    /// Who told us.
+    #[serde(borrow)]
+    pub source: Cow<'l, str>,
+    /// The sender's name for it.
+    #[serde(borrow)]
+    pub id: Cow<'l, str>,
+    /// What happened, as JSON text.
+    #[serde(borrow)]
+    pub body: &'l RawValue,
+}
+
 /// What a pass over the log found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogExtent {
-    pub(crate) rows: u64,
+pub struct LogExtent {
+    /// Committed rows.
+    pub rows: u64,
     /// End of the last commit line.
     committed_bytes: u64,
-    pub(crate) torn_bytes: u64,
+    /// Bytes after it, of a write that did not end.
+    pub torn_bytes: u64,
 }
 
 impl DeliveryLog {
     /// The log of a project under a data directory; nothing is opened yet.
-    pub(crate) fn at(data_dir: &Path, project: &str) -> Result<Self, LogError> {
+    ///
+    /// # Errors
+    /// [`LogError::ProjectName`].
+    pub fn at(data_dir: &Path, project: &str) -> Result<Self, LogError> {
         let is_plain =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         if project.is_empty()
@@ -99,8 +148,17 @@ impl DeliveryLog {
         })
     }
 
+    /// How long the file is, torn bytes included; 0 where there is none yet.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |about| about.len())
+    }
+
     /// Hands every committed row to `each`; a log that does not exist yet has none.
-    pub(crate) fn read(&self, mut each: impl FnMut(DeliveryEvent)) -> Result<LogExtent, LogError> {
+    ///
+    /// # Errors
+    /// [`LogError`]; rows handed out before it are to be forgotten.
+    pub fn read(&self, mut each: impl FnMut(DeliveryEvent)) -> Result<LogExtent, LogError> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -118,11 +176,11 @@ impl DeliveryLog {
         Ok(extent)
     }
 
-    /// Opens the log for one atomic append, creating it if new; `each` sees what it holds.
-    pub(crate) fn begin(
-        &self,
-        mut each: impl FnMut(&DeliveryEvent),
-    ) -> Result<LogWriter, LogError> {
+    /// Opens the log for appending, creating it if new; `each` sees what it holds.
+    ///
+    /// # Errors
+    /// [`LogError::InUse`] where another writer has it; else what [`DeliveryLog::read`] may say.
+    pub fn begin(&self, mut each: impl FnMut(&HeldRow<'_>)) -> Result<LogWriter, LogError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|error| self.io(error))?;
         let mut file = OpenOptions::new()
@@ -143,9 +201,10 @@ impl DeliveryLog {
         file.seek(SeekFrom::Start(0))
             .map_err(|error| self.io(error))?;
         self.each_row(&file, extent, |line, offset| {
-            let event = self.row(line, offset)?;
-            known.insert(key_of(&event.source, &event.id), xxh3_64(line));
-            each(&event);
+            let held: HeldRow<'_> = serde_json::from_slice(line)
+                .map_err(|error| self.damaged(offset, error.to_string()))?;
+            known.insert(key_of(&held.source, &held.id), xxh3_64(line));
+            each(&held);
             Ok(())
         })?;
         let mut start = extent.committed_bytes;
@@ -304,7 +363,7 @@ impl Batch {
 
 /// What became of a row given to the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Appended {
+pub enum Appended {
     /// It will be in the log after the commit.
     New,
     /// The log holds this delivery already.
@@ -313,8 +372,10 @@ pub(crate) enum Appended {
     Conflict,
 }
 
-/// One atomic append.
-pub(crate) struct LogWriter {
+/// Appends to one log: rows are gathered, then committed together.
+///
+/// After an error the writer is of no use: drop it and begin anew, which cuts off what was torn.
+pub struct LogWriter {
     log: DeliveryLog,
     file: BufWriter<File>,
     known: FxHashMap<u128, u64>,
@@ -325,9 +386,21 @@ pub(crate) struct LogWriter {
     line: Vec<u8>,
 }
 
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter")
+            .field("path", &self.log.path)
+            .field("uncommitted_rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
 impl LogWriter {
     /// Adds a row unless the log holds its delivery.
-    pub(crate) fn append(&mut self, event: &DeliveryEvent) -> Result<Appended, LogError> {
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn append(&mut self, event: &DeliveryEvent) -> Result<Appended, LogError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, event).map_err(|error| self.log.io(error.into()))?;
         let content = xxh3_64(&self.line);
@@ -350,33 +423,40 @@ impl LogWriter {
         Ok(Appended::New)
     }
 
-    /// Makes all rows added durable at once; returns how many.
-    pub(crate) fn commit(mut self) -> Result<u64, LogError> {
-        if self.rows == 0 {
-            return self.finish();
+    /// Makes all rows added since the last commit durable at once; returns how many.
+    ///
+    /// # Errors
+    /// As the system says; the rows are then not in the log.
+    pub fn commit(&mut self) -> Result<u64, LogError> {
+        let rows = self.rows;
+        if rows == 0 {
+            return Ok(0);
         }
         let mark = CommitMark {
-            rows: self.rows,
+            rows,
             bytes: self.bytes,
             xxh3: format!("{:016x}", self.checksum.digest()),
         };
-        let text = serde_json::to_string(&CommitLine { commit: mark })
+        let mut line = serde_json::to_vec(&CommitLine { commit: mark })
             .map_err(|error| self.log.io(error.into()))?;
-        writeln!(self.file, "{text}").map_err(|error| self.log.io(error))?;
-        self.finish()
-    }
-
-    fn finish(mut self) -> Result<u64, LogError> {
-        self.file.flush().map_err(|error| self.log.io(error))?;
+        line.push(b'\n');
         self.file
-            .get_ref()
-            .sync_data()
+            .write_all(&line)
+            .and_then(|()| self.file.flush())
+            .and_then(|()| self.file.get_ref().sync_data())
             .map_err(|error| self.log.io(error))?;
-        Ok(self.rows)
+        self.start += self.bytes + line.len() as u64;
+        self.rows = 0;
+        self.bytes = 0;
+        self.checksum = Xxh3::new();
+        Ok(rows)
     }
 
-    /// Leaves the log as it was.
-    pub(crate) fn abandon(self) -> Result<(), LogError> {
+    /// Leaves the log as it was at the last commit.
+    ///
+    /// # Errors
+    /// As the system says; what was torn is then cut off by the next writer.
+    pub fn abandon(self) -> Result<(), LogError> {
         let Self {
             log, file, start, ..
         } = self;
@@ -399,113 +479,4 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tidegate_delivery::Moment;
-    use tidegate_delivery::event::{EventBody, ExposureSeen};
-
-    fn event(n: u16) -> DeliveryEvent {
-        DeliveryEvent {
-            at: Moment::EARLIEST,
-            source: "test".into(),
-            id: n.to_string(),
-            body: EventBody::Exposure(ExposureSeen {
-                flag: "f".into(),
-                share_bp: n,
-            }),
-        }
-    }
-
-    fn write(log: &DeliveryLog, events: &[u16]) -> u64 {
-        let mut writer = log.begin(|_| ()).unwrap();
-        for &n in events {
-            writer.append(&event(n)).unwrap();
-        }
-        writer.commit().unwrap()
-    }
-
-    fn read(log: &DeliveryLog) -> Vec<String> {
-        let mut ids = Vec::new();
-        log.read(|event| ids.push(event.id)).unwrap();
-        ids
-    }
-
-    #[test]
-    fn a_delivery_is_written_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = DeliveryLog::at(dir.path(), "default").unwrap();
-        assert_eq!(read(&log), Vec::<String>::new());
-        assert_eq!(
-            (
-                write(&log, &[1, 2]),
-                write(&log, &[2, 3]),
-                write(&log, &[3])
-            ),
-            (2, 1, 0)
-        );
-        assert_eq!(read(&log), ["1", "2", "3"]);
-        let mut other = event(3);
-        other.at = Moment::LATEST;
-        let mut writer = log.begin(|_| ()).unwrap();
-        assert_eq!(writer.append(&event(3)).unwrap(), Appended::Known);
-        assert_eq!(writer.append(&other).unwrap(), Appended::Conflict);
-    }
-
-    #[test]
-    fn every_cut_of_the_file_leaves_whole_commits_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = DeliveryLog::at(dir.path(), "p").unwrap();
-        write(&log, &[1]);
-        write(&log, &[2, 3]);
-        let whole = std::fs::read(&log.path).unwrap();
-        let allowed: [&[&str]; 3] = [&[], &["1"], &["1", "2", "3"]];
-        let mut seen = std::collections::BTreeSet::new();
-        for cut in 0..=whole.len() {
-            std::fs::write(&log.path, &whole[..cut]).unwrap();
-            let ids = read(&log);
-            assert!(allowed.iter().any(|a| *a == ids), "cut at {cut}: {ids:?}");
-            seen.insert(ids.len());
-            write(&log, &[9]);
-            assert_eq!(read(&log).len(), ids.len() + 1, "cut at {cut}");
-        }
-        assert_eq!(seen.len(), 3);
-    }
-
-    #[test]
-    fn damage_before_the_last_commit_is_refused_by_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = DeliveryLog::at(dir.path(), "p").unwrap();
-        write(&log, &[1, 2]);
-        let mut bytes = std::fs::read(&log.path).unwrap();
-        let place = HEADER.len() + 20;
-        bytes[place] ^= 1;
-        std::fs::write(&log.path, &bytes).unwrap();
-        let error = log.read(|_| ()).unwrap_err().to_string();
-        assert!(
-            error.contains("damaged at byte 47") && error.contains("checksum"),
-            "{error}"
-        );
-        std::fs::write(&log.path, b"not a log\n").unwrap();
-        assert!(matches!(log.read(|_| ()), Err(LogError::Format { .. })));
-    }
-
-    #[test]
-    fn abandoning_changes_nothing_and_a_second_writer_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = DeliveryLog::at(dir.path(), "p").unwrap();
-        write(&log, &[1]);
-        let before = std::fs::read(&log.path).unwrap();
-        let mut writer = log.begin(|_| ()).unwrap();
-        writer.append(&event(2)).unwrap();
-        assert!(matches!(log.begin(|_| ()), Err(LogError::InUse { .. })));
-        writer.abandon().unwrap();
-        assert_eq!(std::fs::read(&log.path).unwrap(), before);
-    }
-
-    #[test]
-    fn project_names_cannot_leave_the_folder() {
-        for name in ["", "..", "../x", "a/b", "A", ".hidden"] {
-            assert!(DeliveryLog::at(Path::new("/x"), name).is_err(), "{name}");
-        }
-    }
-}
+mod tests;
