@@ -32,6 +32,8 @@ use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::meters::Meters;
 use crate::operations::Operations;
+use crate::otlp::Otlp;
+use crate::otlp::waiting_room;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::sign_in::Hashing;
@@ -167,6 +169,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         settings.data_dir.clone(),
         shutdown.clone(),
     ));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -210,6 +213,7 @@ pub async fn start_without_storage(
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -284,6 +288,7 @@ fn open(
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        otlp: Otlp::open(data_dir, waiting_room::WINDOW),
         delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
@@ -299,6 +304,7 @@ fn open(
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
             changing_people: tokio::sync::Mutex::default(),
+            clocks: std::sync::Mutex::default(),
             serves_a_file,
         },
         clock,

@@ -34,6 +34,7 @@ use crate::events::Events;
 use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
 use crate::operations::Operations;
+use crate::otlp::Otlp;
 use crate::rate_limit::RateLimits;
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub storage: OnceLock<Arc<dyn Store>>,
     /// The durable log of events, and the live aggregates over it.
     pub events: Events,
+    /// What OTLP keeps between requests.
+    pub otlp: Otlp,
     /// The delivery logs, and the webhooks on their way into them.
     pub delivery: Delivery,
     /// What is served.

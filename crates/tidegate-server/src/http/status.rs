@@ -41,6 +41,7 @@ pub(crate) async fn status(
         "now": rfc3339(app.clock.now_us()),
         "storage": storage,
         "event_logs": event_logs(&app, &principal),
+        "clocks": app.operations.clocks(&principal),
         "lakes": lakes(&app, &principal),
         "disk": disk(&app),
         "stop_file": app.stops.file_state(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate_flags::{
-    CompileOptions, FlagSetSource, FlagSpec, Limits, Ruleset, Segment, Segments, Warning, compile,
+    CompileOptions, FlagSetSource, FlagSpec, Limits, Segment, Segments, Warning, compile,
 };
 
 use super::{FlagChange, LiveSet};

@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use tidegate_server::access::{AccessBook, Principal, PrincipalKind, Role};
 use tidegate_server::app::{App, Parts};
 use tidegate_server::clock::{Clock, SystemClock};
+use tidegate_server::delivery::Delivery;
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
+use tidegate_server::otlp::{Otlp, waiting_room};
 use tidegate_server::rate_limit::{RateLimit, RateLimits};
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::{Overlay, Stops};
@@ -59,6 +61,8 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// Requests per credential.
     pub rate_limit: Option<RateLimit>,
+    /// How long spans wait for what their trace was served.
+    pub join_window: Duration,
 }
 
 impl Default for Settings {
@@ -73,6 +77,7 @@ impl Default for Settings {
             signs: false,
             clock: Arc::new(SystemClock::start()),
             rate_limit: None,
+            join_window: Duration::from_millis(500),
         }
     }
 }
@@ -106,6 +111,8 @@ impl Server {
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            otlp: Otlp::open(folder.path(), settings.join_window),
+            delivery: Delivery::open(folder.path()).unwrap(),
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
@@ -142,6 +149,7 @@ impl Server {
         }
         let (router, _) = tidegate_server::http::router(&app);
         let limits = settings.limits;
+        tokio::spawn(waiting_room::run(app.clone(), closing.clone()));
         let serving =
             tokio::spawn(async move { listener::serve(doors, &router, limits, closing).await });
         let server = Self {
