@@ -43,7 +43,7 @@ pub(crate) fn longest(root: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-fn sources(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![root.join("xtask/src")];
     for entry in fs::read_dir(root.join("crates"))? {

@@ -15,22 +15,29 @@
 //! day and bucket, where reading drops all but one and compaction removes them for good.
 
 mod compaction;
+mod day_writer;
 mod erasure;
 mod file;
+mod flush;
 mod hot;
 mod manifest;
 mod merge;
+mod replay;
 mod rows;
 mod schema;
 mod store;
 mod units;
 mod verify;
 
+pub use compaction::CompactionReport;
 pub use erasure::ErasureReceipt;
+pub(crate) use erasure::Hidden;
+pub use flush::FlushReport;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};
 pub use rows::{Rows, Texts};
-pub use store::{ColumnOptions, ColumnStore, CompactionReport, FlushReport};
+pub use store::{ColumnOptions, ColumnStore};
 pub use verify::VerifyReport;
+pub(crate) use verify::error_text;
 
 use crate::codec::CodecError;
 use crate::log::LogError;

@@ -8,9 +8,11 @@
 
 mod real;
 mod simulated;
+mod space;
 
 pub use real::RealDisk;
 pub use simulated::SimulatedDisk;
+pub use space::{DiskAlert, DiskSpace};
 
 use std::io;
 use std::path::Path;

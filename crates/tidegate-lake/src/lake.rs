@@ -1,12 +1,17 @@
 //! The lake as the server sees it: take events, answer questions, keep house.
 
-use crate::columns::{ColumnError, ColumnOptions, ColumnStore, ErasureReceipt, VerifyReport};
+use crate::columns::{
+    ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, Hidden,
+    VerifyReport, error_text,
+};
 use crate::io::LakeIo;
-use crate::live::{LiveError, LiveFollower};
-use crate::log::{AppendError, Appended, EventLog, LogError, LogHealth, LogOptions};
+use crate::live::{LiveError, LiveFeed, LiveFollower};
+use crate::log::{
+    AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions, NoSink,
+};
 use crate::query::{self, QueryError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidegate_metrics::{Answer, Event, LiveLimits, PhaseCounts, Query, Watermark};
 use tokio::sync::oneshot;
 
@@ -43,13 +48,74 @@ pub enum OpenError {
     },
 }
 
-/// One project's events: the durable log and everything that follows it.
+/// What takes events: the durable log, and the live aggregates that follow it. It opens fast and
+/// needs no columnar file, so that damage there never stops events or guards.
 #[derive(Debug)]
-pub struct Lake {
+pub struct Intake {
     // Dropped in this order: the log first, which ends the feed the follower waits for.
     log: EventLog,
     live: LiveFollower,
+}
+
+/// One project's events: what takes them, and the files that answer questions about them.
+#[derive(Debug)]
+pub struct Lake {
+    intake: Arc<Intake>,
     columns: ColumnStore,
+    /// Held while old events are read, so that the log is not given up under the reader.
+    reading: RwLock<()>,
+    /// One at a time among those who erase.
+    erasing: Mutex<()>,
+}
+
+/// The live aggregates, and whoever else follows the log.
+struct Both(LiveFeed, Box<dyn CommitSink>);
+
+impl CommitSink for Both {
+    fn committed(&mut self, stretch: &Arc<Committed>) {
+        self.1.committed(stretch);
+        self.0.committed(stretch);
+    }
+}
+
+impl Intake {
+    /// Opens or makes log and live aggregates in a lake's directory. `sink` follows the log too;
+    /// see [`CommitSink`]. The live aggregates may still be catching up on return.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the disk fails or acknowledged data is damaged.
+    pub fn open(
+        io: &Arc<dyn LakeIo>,
+        dir: &Path,
+        options: &LakeOptions,
+        sink: Box<dyn CommitSink>,
+    ) -> Result<Self, OpenError> {
+        io.create_dir_all(dir)
+            .map_err(|source| OpenError::Directory {
+                path: dir.to_owned(),
+                source,
+            })?;
+        let (live, feed) = LiveFollower::open(Arc::clone(io), dir, options.live.clone())?;
+        let log = EventLog::open(
+            Arc::clone(io),
+            &dir.join("log"),
+            options.log.clone(),
+            Box::new(Both(feed, sink)),
+        )?;
+        Ok(Self { log, live })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &EventLog {
+        &self.log
+    }
+
+    /// The live aggregates.
+    #[must_use]
+    pub fn live(&self) -> &LiveFollower {
+        &self.live
+    }
 }
 
 /// What housekeeping did.
@@ -73,6 +139,9 @@ pub enum HousekeepingError {
     /// The log.
     #[error(transparent)]
     Log(#[from] AppendError),
+    /// A unit is hidden and something of it is still on disk.
+    #[error("the unit is hidden, and rewriting it away is not finished; housekeeping goes on")]
+    Unfinished,
 }
 
 impl Lake {
@@ -81,16 +150,36 @@ impl Lake {
     /// # Errors
     /// [`OpenError`] if the disk fails or acknowledged data is damaged.
     pub fn open(io: Arc<dyn LakeIo>, dir: &Path, options: LakeOptions) -> Result<Self, OpenError> {
-        io.create_dir_all(dir)
-            .map_err(|source| OpenError::Directory {
-                path: dir.to_owned(),
-                source,
-            })?;
-        let (live, feed) = LiveFollower::open(Arc::clone(&io), dir, options.live)?;
-        let columns = ColumnStore::open(Arc::clone(&io), dir, options.columns)?;
-        let log = EventLog::open(io, &dir.join("log"), options.log, Box::new(feed))?;
-        live.wait_until(log.next_sequence());
-        Ok(Self { log, live, columns })
+        let intake = Intake::open(&io, dir, &options, Box::new(NoSink))?;
+        intake.live.wait_until(intake.log.next_sequence());
+        Ok(Self::over(Arc::new(intake), io, dir, options.columns)?)
+    }
+
+    /// Opens the columnar files beside a log that is open already.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the disk fails, what is stored is damaged, or the log ends before the
+    /// files do, as after a restore of one without the other.
+    pub fn over(
+        intake: Arc<Intake>,
+        io: Arc<dyn LakeIo>,
+        dir: &Path,
+        options: ColumnOptions,
+    ) -> Result<Self, ColumnError> {
+        let columns = ColumnStore::open(io, dir, options)?;
+        let (flushed, next) = (columns.state().flushed_sequence, intake.log.next_sequence());
+        if flushed > next {
+            let detail = format!(
+                "files hold events up to sequence {flushed}, but the log beside them ends at {next}"
+            );
+            return Err(ColumnError::damaged(&dir.join("log"), detail));
+        }
+        Ok(Self {
+            intake,
+            columns,
+            reading: RwLock::default(),
+            erasing: Mutex::default(),
+        })
     }
 
     /// Appends a batch and waits until it is durable; see [`EventLog::append`].
@@ -98,7 +187,7 @@ impl Lake {
     /// # Errors
     /// [`AppendError`].
     pub fn append(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
-        self.log.append(events)
+        self.intake.log.append(events)
     }
 
     /// Hands a batch over without waiting; see [`EventLog::submit`].
@@ -109,7 +198,7 @@ impl Lake {
         &self,
         events: Vec<Event>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
-        self.log.submit(events)
+        self.intake.log.submit(events)
     }
 
     /// Begins a phase of a flag now; counts for guards start anew. `phase` is unique within the
@@ -123,32 +212,32 @@ impl Lake {
         phase: &str,
         ladder_ms: Vec<f64>,
     ) -> Result<u64, LiveError> {
-        let durable = self.log.next_sequence();
-        self.live.mark_phase(flag, phase, ladder_ms, durable)
+        let durable = self.intake.log.next_sequence();
+        self.intake.live.mark_phase(flag, phase, ladder_ms, durable)
     }
 
     /// The counts of one phase of a flag, or of its current phase. `None` is "no data".
     #[must_use]
     pub fn guard_counts(&self, flag: &str, phase: Option<&str>) -> Option<PhaseCounts> {
-        self.live.guard_counts(flag, phase)
+        self.intake.live.guard_counts(flag, phase)
     }
 
     /// How far the live counts reach.
     #[must_use]
     pub fn watermark(&self) -> Watermark {
-        self.live.watermark()
+        self.intake.live.watermark()
     }
 
     /// The live aggregates.
     #[must_use]
     pub fn live(&self) -> &LiveFollower {
-        &self.live
+        &self.intake.live
     }
 
     /// The log.
     #[must_use]
     pub fn log(&self) -> &EventLog {
-        &self.log
+        &self.intake.log
     }
 
     /// Moves what is in the log into files, so that every question sees it. Cheap if there is
@@ -159,7 +248,7 @@ impl Lake {
     pub fn flush(&self) -> Result<u64, ColumnError> {
         let mut events = 0;
         loop {
-            let flushed = self.columns.flush(&self.log)?;
+            let flushed = self.columns.flush(&self.intake.log)?;
             events += flushed.events;
             if flushed.events == 0 {
                 return Ok(events);
@@ -167,36 +256,99 @@ impl Lake {
         }
     }
 
-    /// Flushes, checkpoints the live aggregates, and gives up the log both no longer need. Meant
-    /// to be called every minute or so: it bounds the log and the time a start takes.
+    /// Flushes, checkpoints the live aggregates, completes erasures that were interrupted, and
+    /// gives up the log that nobody needs any more. Meant to be called every minute or so: it
+    /// bounds the log and the time a start takes.
     ///
     /// # Errors
     /// [`HousekeepingError`]; nothing is lost, and calling again goes on.
     pub fn keep_house(&self) -> Result<Housekeeping, HousekeepingError> {
         let events = self.flush()?;
-        let counted = self.live.checkpoint()?;
+        let counted = self.intake.live.checkpoint()?;
+        if self.columns.pending_erasures() > 0 {
+            self.finish_erasures(None)?;
+        }
         let trimmed_to = counted.min(self.columns.state().flushed_sequence);
-        self.log.trim(trimmed_to)?;
+        // A reader of old events needs the log as it is; the next round trims it.
+        if let Ok(_alone) = self.reading.try_write() {
+            self.intake.log.trim(trimmed_to)?;
+        }
         Ok(Housekeeping { events, trimmed_to })
     }
 
-    /// Answers a question over everything flushed, with up to so many threads. Call
-    /// [`Lake::flush`] before to include what is only in the log.
+    /// Merges files that have piled up; see [`ColumnStore::tidy`].
+    ///
+    /// # Errors
+    /// [`ColumnError`]; what was merged before stays merged.
+    pub fn tidy(&self, first_open_day: i64) -> Result<CompactionReport, ColumnError> {
+        self.columns.tidy(first_open_day)
+    }
+
+    /// Reads events from an ingest sequence on, in order, until the end as of now or until `each`
+    /// answers `false`: out of the files what the log has given up, then out of the log. What was
+    /// erased, expired or dropped as a copy is missing from the sequence.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the disk fails or what is stored is damaged.
+    pub fn read_from(
+        &self,
+        sequence: u64,
+        each: &mut dyn FnMut(Committed) -> bool,
+    ) -> Result<(), ColumnError> {
+        let _held = self.reading.read().unwrap_or_else(PoisonError::into_inner);
+        let first = self.intake.log.first_sequence()?;
+        if sequence < first && !self.columns.replay(sequence..first, each)? {
+            return Ok(());
+        }
+        Ok(self.intake.log.read_from(sequence.max(first), each)?)
+    }
+
+    /// Answers a question, with up to so many threads. What is acknowledged is flushed first, so
+    /// that the answer covers it; if that fails, the answer's watermark says what is missing.
     ///
     /// # Errors
     /// [`QueryError`] if the question cannot be answered as it is put, or the disk fails.
     pub fn answer(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        query::answer(&self.columns, query, threads)
+        let acknowledged = self.intake.log.next_sequence();
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
+        }
+        query::answer(&self.columns, query, threads, acknowledged)
     }
 
-    /// Erases a unit from files and dictionary; `None` if it was never seen. Live aggregates hold
-    /// counts and 64-bit hashes of units, no names.
+    /// Erases a unit from files, dictionary and log; `None` if it was never seen. It is hidden
+    /// from every answer at once. Live aggregates hold counts and 64-bit hashes of units, no
+    /// names.
     ///
     /// # Errors
-    /// [`HousekeepingError`]; calling again completes what was begun.
+    /// [`HousekeepingError`]; if the unit was hidden already, it stays so, and housekeeping or
+    /// another call completes what was begun.
     pub fn erase_unit(&self, unit: &str) -> Result<Option<ErasureReceipt>, HousekeepingError> {
-        self.keep_house()?;
-        Ok(self.columns.erase_unit(&self.log, unit)?)
+        self.flush()?;
+        let Some(hidden) = self.columns.hide(unit)? else {
+            return Ok(None);
+        };
+        let receipt = self.finish_erasures(Some(hidden))?;
+        receipt.map(Some).ok_or(HousekeepingError::Unfinished)
+    }
+
+    fn finish_erasures(
+        &self,
+        hidden: Option<Hidden>,
+    ) -> Result<Option<ErasureReceipt>, HousekeepingError> {
+        let _turn = self.erasing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Intake { log, live } = self.intake.as_ref();
+        let sealed = log.seal()?;
+        self.flush()?;
+        live.wait_until(sealed);
+        let counted = live.checkpoint()?;
+        let rewritten = self.columns.rewrite_erased()?;
+        {
+            let _alone = self.reading.write().unwrap_or_else(PoisonError::into_inner);
+            log.forget_below(sealed.min(counted))?;
+        }
+        let columns = &self.columns;
+        Ok(columns.complete_erasures(log, &rewritten, sealed, hidden)?)
     }
 
     /// Reads everything again and checks it. `progress` is told files done and files in all.
@@ -207,7 +359,39 @@ impl Lake {
         &self,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<VerifyReport, ColumnError> {
-        self.columns.verify(&self.log, progress)
+        self.columns.verify(Some(&self.intake.log), progress)
+    }
+
+    /// Reads everything in a lake's directory that no process uses, and checks it. Whatever keeps
+    /// a part from being opened is a problem in the report, and the rest is read all the same.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the log cannot be listed.
+    pub fn verify_closed(
+        io: &Arc<dyn LakeIo>,
+        dir: &Path,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<VerifyReport, ColumnError> {
+        let mut problems = Vec::new();
+        let log_dir = dir.join("log");
+        let options = LogOptions::default();
+        let log = EventLog::open(Arc::clone(io), &log_dir, options, Box::new(NoSink));
+        let log = log.map_err(|error| problems.push(error_text(&error))).ok();
+        let columns = ColumnStore::open(Arc::clone(io), dir, ColumnOptions::default());
+        let columns = columns
+            .map_err(|error| problems.push(error_text(&error)))
+            .ok();
+        let mut report = match (&columns, &log) {
+            (Some(columns), log) => columns.verify(log.as_ref(), progress)?,
+            (None, Some(log)) => VerifyReport {
+                events: log.recovery().events,
+                log_segments: log.segments()?,
+                ..VerifyReport::default()
+            },
+            (None, None) => VerifyReport::default(),
+        };
+        report.problems.splice(0..0, problems);
+        Ok(report)
     }
 
     /// The columnar files.
@@ -219,6 +403,6 @@ impl Lake {
     /// Whether events are taken.
     #[must_use]
     pub fn health(&self) -> LogHealth {
-        self.log.health()
+        self.intake.log.health()
     }
 }

@@ -19,8 +19,10 @@ pub use columns::{
     ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, FileMeta,
     FlushReport, LakeState, RowGroupMeta, Rows, Texts, VerifyReport,
 };
-pub use io::{LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file};
-pub use lake::{Housekeeping, HousekeepingError, Lake, LakeOptions, OpenError};
+pub use io::{
+    DiskAlert, DiskSpace, LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file,
+};
+pub use lake::{Housekeeping, HousekeepingError, Intake, Lake, LakeOptions, OpenError};
 pub use live::{LiveError, LiveFollower};
 pub use log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,

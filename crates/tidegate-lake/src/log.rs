@@ -359,18 +359,48 @@ impl EventLog {
         })
     }
 
-    /// Gives up segments that hold only sequences below `sequence`. Returns when done.
+    /// Gives up segments that hold only sequences below `sequence`, keeping some of their files
+    /// for reuse. Returns when done.
     ///
     /// # Errors
     /// [`AppendError`] if the log is closed, overloaded or read-only.
     pub fn trim(&self, sequence: u64) -> Result<(), AppendError> {
+        self.command(|done| Command::Trim {
+            sequence,
+            for_good: false,
+            done,
+        })
+    }
+
+    /// As [`EventLog::trim`], but no byte of what is given up, now or before, is kept for reuse.
+    ///
+    /// # Errors
+    /// As [`EventLog::trim`].
+    pub fn forget_below(&self, sequence: u64) -> Result<(), AppendError> {
+        self.command(|done| Command::Trim {
+            sequence,
+            for_good: true,
+            done,
+        })
+    }
+
+    /// Ends the segment being written, so that what it holds can be given up. Returns the sequence
+    /// the next event gets, which begins a segment.
+    ///
+    /// # Errors
+    /// As [`EventLog::trim`], or if there is no room for a new segment.
+    pub fn seal(&self) -> Result<u64, AppendError> {
+        self.command(|done| Command::Seal { done })
+    }
+
+    fn command<T>(
+        &self,
+        make: impl FnOnce(SyncSender<Result<T, AppendError>>) -> Command,
+    ) -> Result<T, AppendError> {
         let (sender, receiver) = sync_channel(1);
         let commands = self.commands.as_ref().ok_or(AppendError::Closed)?;
         commands
-            .send(Command::Trim {
-                sequence,
-                done: sender,
-            })
+            .send(make(sender))
             .map_err(|_| AppendError::Closed)?;
         receiver.recv().unwrap_or(Err(AppendError::Closed))
     }

@@ -48,6 +48,7 @@ pub(crate) fn answer(
     store: &ColumnStore,
     query: &Query,
     threads: usize,
+    acknowledged: u64,
 ) -> Result<Answer, QueryError> {
     let problems = query.problems();
     if !problems.is_empty() {
@@ -77,6 +78,7 @@ pub(crate) fn answer(
         findings,
         names,
         watermark: state.flushed_sequence,
+        acknowledged,
         data_end_us,
         events,
     })

@@ -104,6 +104,9 @@ pub struct Answer {
     pub names: Vec<String>,
     /// Every event below this ingest sequence is covered.
     pub watermark: u64,
+    /// Every event below this ingest sequence was acknowledged when the question was put. Where
+    /// the watermark is lower, the newest events are missing from the answer.
+    pub acknowledged: u64,
     /// The latest event time covered, microseconds since 1970; `None` without events.
     pub data_end_us: Option<i64>,
     /// Events read.

@@ -1,29 +1,39 @@
 //! Events from the door to the disk: read, appended durably, then acknowledged.
 //!
 //! A 2xx means that the events are synced. The live aggregates follow the log on its own thread,
-//! so that what is acknowledged is what guards see, and a restart rebuilds them by replay.
+//! so that what is acknowledged is what guards see, and a restart rebuilds them by replay. Files
+//! for questions follow within about a second (`keeper`), and are opened behind the start, so
+//! that neither their size nor their damage keeps the server from answering.
 
-use std::collections::HashMap;
+pub(crate) mod keeper;
+pub(crate) mod slot;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tidegate_lake::{
-    AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,
-    RealDisk,
+    AppendError, Appended, CommitSink, Committed, DiskSpace, Intake, Lake, LakeIo, LakeOptions,
+    LogError, LogHealth, OpenError, RealDisk,
 };
 use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
 
 use crate::app::AppError;
 use crate::meters::{self, EventMeters};
+use slot::{Slot, Standing};
+use tokio::sync::Notify;
 
-/// The log of each project, opened when first needed, and the limits at the door.
+/// The lake of each project, opened when first needed, and the limits at the door.
 #[derive(Debug)]
 pub struct Events {
     folder: PathBuf,
     followers: Arc<Followers>,
-    logs: Mutex<HashMap<String, Arc<EventLog>>>,
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Why a project's log could not be opened.
     refused: Mutex<HashMap<String, String>>,
+    /// Wakes the keeper when a project has sent its first event.
+    pub(crate) opened: Notify,
     limits: Limits,
     meters: EventMeters,
 }
@@ -71,46 +81,81 @@ impl Events {
         let events = Self {
             folder,
             followers,
-            logs: Mutex::default(),
+            slots: Mutex::default(),
             refused: Mutex::default(),
+            opened: Notify::new(),
             limits: Limits::default(),
             meters: EventMeters::default(),
         };
         for name in &existing {
             // A damaged log refuses events and says so; flags and kills go on.
-            if let Err(error) = events.log(name) {
+            if let Err(error) = events.slot(name) {
                 tracing::error!(%error, project = %name, "a log of events cannot be opened");
             }
         }
         Ok(events)
     }
 
-    /// The log of a project.
+    /// What takes a project's events: its log, and the live aggregates over it.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn log(&self, project: &str) -> Result<Arc<EventLog>, LogError> {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = logs.get(project) {
-            return Ok(Arc::clone(log));
+    pub fn intake(&self, project: &str) -> Result<Arc<Intake>, OpenError> {
+        self.slot(project).map(|slot| Arc::clone(&slot.intake))
+    }
+
+    /// A project's lake, which answers questions about its events. Asking it takes time and
+    /// blocks: do it on a thread for that.
+    ///
+    /// # Errors
+    /// `Unavailable` while log or files cannot be opened, with the reason.
+    pub fn lake(&self, project: &str) -> Result<Arc<Lake>, AppError> {
+        self.slot(project)
+            .map_err(|error| cannot_open(project, &error))?
+            .lake()
+    }
+
+    /// Every project that has events.
+    pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().map(Arc::clone).collect()
+    }
+
+    /// How the lakes stand, at `now` of the monotonic clock, by project.
+    pub(crate) fn standings(&self, now: Duration) -> Vec<Standing> {
+        self.slots().iter().map(|slot| slot.standing(now)).collect()
+    }
+
+    /// How full the disk of the events is.
+    pub(crate) fn disk(&self) -> std::io::Result<DiskSpace> {
+        DiskSpace::of(&self.folder)
+    }
+
+    fn slot(&self, project: &str) -> Result<Arc<Slot>, OpenError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(project) {
+            return Ok(Arc::clone(slot));
         }
-        let folder = self.folder.join(project).join("log");
         let sink = Box::new(Feed {
             project: project.to_owned(),
             followers: Arc::clone(&self.followers),
         });
-        let opened = EventLog::open(Arc::new(RealDisk), &folder, LogOptions::default(), sink);
+        let (dir, options) = (self.folder.join(project), LakeOptions::default());
+        let disk: Arc<dyn LakeIo> = Arc::new(RealDisk);
+        let opened = Intake::open(&disk, &dir, &options, sink);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = match opened {
-            Ok(log) => Arc::new(log),
+        let intake = match opened {
+            Ok(intake) => Arc::new(intake),
             Err(error) => {
-                refused.insert(project.to_owned(), error.to_string());
+                refused.insert(project.to_owned(), slot::in_full(&error));
                 return Err(error);
             }
         };
         refused.remove(project);
-        logs.insert(project.to_owned(), Arc::clone(&log));
-        Ok(log)
+        let slot = Arc::new(Slot::new(project, intake, dir, options));
+        slots.insert(project.to_owned(), Arc::clone(&slot));
+        self.opened.notify_one();
+        Ok(slot)
     }
 
     /// Whether a project's log takes events; a log that was never opened would.
@@ -125,9 +170,10 @@ impl Events {
     /// Whether each project's log takes events; one that could not be opened does not.
     pub fn health(&self) -> Vec<(String, LogHealth)> {
         let mut found: Vec<(String, LogHealth)> = {
-            let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-            logs.iter()
-                .map(|(project, log)| (project.clone(), log.health()))
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots
+                .iter()
+                .map(|(project, slot)| (project.clone(), slot.health()))
                 .collect()
         };
         // Locked after the other was let go: opening a log takes both, in the other order.
@@ -179,13 +225,10 @@ impl Events {
     /// # Errors
     /// As [`Self::ingest`].
     pub async fn append(&self, project: &str, events: Vec<Event>) -> Result<Appended, AppError> {
-        let log = self.log(project).map_err(|error| {
-            tracing::error!(%error, project, "the log of events cannot be opened");
-            AppError::Unavailable {
-                reason: error.to_string(),
-                retry_after_seconds: 5,
-            }
-        })?;
+        let intake = self
+            .intake(project)
+            .map_err(|error| cannot_open(project, &error))?;
+        let log = intake.log();
         if events.is_empty() {
             let first_sequence = log.next_sequence();
             return Ok(Appended {
@@ -202,6 +245,14 @@ impl Events {
         meters::add(&self.meters.accepted, appended.accepted);
         meters::add(&self.meters.duplicates, appended.duplicates);
         Ok(appended)
+    }
+}
+
+fn cannot_open(project: &str, error: &OpenError) -> AppError {
+    tracing::error!(%error, project, "the log of events cannot be opened");
+    AppError::Unavailable {
+        reason: slot::in_full(error),
+        retry_after_seconds: 5,
     }
 }
 

@@ -18,4 +18,6 @@ pub struct Operations {
     pub allowed_origins: AllowedOrigins,
     /// Bounds the work of hashing passwords.
     pub hashing: Hashing,
+    /// Whether what is served is a developer's file, which nobody writes through the server.
+    pub serves_a_file: bool,
 }

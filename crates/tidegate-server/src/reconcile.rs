@@ -239,8 +239,12 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
     {
         tracing::warn!(%error, "the token book could not be kept");
     }
-    let bootstrap = app.access.load().bootstrap().cloned();
-    app.access.store(AccessBook::new(entries, bootstrap).into());
+    let before = app.access.load();
+    if !before.has_exactly(&entries) {
+        let bootstrap = before.bootstrap().cloned();
+        app.access.store(AccessBook::new(entries, bootstrap).into());
+        app.streams.book_changed();
+    }
     Ok(())
 }
 

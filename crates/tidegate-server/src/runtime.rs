@@ -124,6 +124,7 @@ impl Running {
         if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
+        crate::events::keeper::last_flush(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -134,7 +135,7 @@ impl Running {
 /// [`StartError`]; a store that cannot be opened is no such error, it is tried again.
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
     let (listener, address) = bind(&settings).await?;
-    let (app, kept) = open(&settings, clock)?;
+    let (app, kept) = open(&settings, clock, false)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     // What was served last is served before anything else, storage not excepted.
@@ -159,6 +160,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
         shutdown.clone(),
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
@@ -199,10 +201,11 @@ pub async fn start_without_storage(
         allowed_origins: AllowedOrigins::default(),
     };
     let (listener, address) = bind(&settings).await?;
-    let (app, _) = open(&settings, clock)?;
+    let (app, _) = open(&settings, clock, true)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
         address,
@@ -242,7 +245,11 @@ async fn answer(doors: Vec<Door>, app: App) {
 const MOST_STREAMS: usize = 20_000;
 
 /// Everything that needs no storage.
-fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), StartError> {
+fn open(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    serves_a_file: bool,
+) -> Result<(App, LastGood), StartError> {
     let data_dir = &settings.data_dir;
     let unusable = |source| StartError::DataDir {
         path: data_dir.clone(),
@@ -284,6 +291,7 @@ fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(App, LastGood), S
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            serves_a_file,
         },
         clock,
         loading: tokio::sync::Mutex::default(),

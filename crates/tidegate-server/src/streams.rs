@@ -13,10 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Principal, Refusal};
+use crate::app::App;
 use crate::clients::Clients;
 use crate::grpc::sync::Documents;
+use crate::lease::Lease;
 use crate::live::{Change, FlagChange, LiveProject, Resume};
 
 /// How long a stream stays silent before it says that it lives.
@@ -31,6 +35,8 @@ pub struct Streams {
     pub closing: CancellationToken,
     /// Tells the event ids of this process from those of any other.
     pub instance: Arc<str>,
+    /// Wakes the streams to look whether the token book still lets them in.
+    pub(crate) book_changed: watch::Sender<()>,
     /// Rule sets as they are handed out, shared by the streams that hand them out.
     pub(crate) documents: Arc<Documents>,
     /// How long a stream stays silent; tests shorten it.
@@ -45,9 +51,16 @@ impl Streams {
             clients: Clients::new(most),
             closing: CancellationToken::new(),
             instance: instance.into(),
+            book_changed: watch::Sender::new(()),
             documents: Arc::default(),
             keep_alive: KEEP_ALIVE,
         }
+    }
+
+    /// Ends the streams of callers that the token book does not let in any more. To be called
+    /// whenever the book was swapped.
+    pub fn book_changed(&self) {
+        self.book_changed.send_replace(());
     }
 }
 
@@ -62,6 +75,8 @@ pub enum Wake {
     Closing,
     /// The deadline the client set has passed; nothing follows.
     Deadline,
+    /// The caller would not be let in any more; nothing follows.
+    Dismissed(Refusal),
 }
 
 /// Several changes as one.
@@ -83,14 +98,21 @@ pub struct Watch {
     told: u64,
     waiting: Option<Difference>,
     closing: CancellationToken,
+    lease: Lease,
     keep_alive: Duration,
     deadline: Option<tokio::time::Instant>,
 }
 
 impl Watch {
-    /// Watches `place` from the change `seen` on; `None` means from now.
+    /// Watches `place` for `principal` from the change `seen` on; `None` means from now.
     #[must_use]
-    pub fn new(place: Arc<LiveProject>, seen: Option<u64>, streams: &Streams) -> Self {
+    pub fn new(
+        place: Arc<LiveProject>,
+        seen: Option<u64>,
+        app: &App,
+        principal: &Principal,
+    ) -> Self {
+        let streams = &app.streams;
         let told = seen.unwrap_or_else(|| place.changes.last_id());
         let (resume, receiver) = place.changes.listen(Some(told));
         let waiting = folded(resume, told, place.changes.last_id());
@@ -100,6 +122,7 @@ impl Watch {
             told,
             waiting,
             closing: streams.closing.clone(),
+            lease: Lease::of(principal, app),
             keep_alive: streams.keep_alive,
             deadline: None,
         }
@@ -135,6 +158,7 @@ impl Watch {
         tokio::select! {
             biased;
             () = self.closing.cancelled() => Wake::Closing,
+            refusal = self.lease.over() => Wake::Dismissed(refusal),
             () = deadline => Wake::Deadline,
             received = self.receiver.recv() => self.received(received),
             () = idle => Wake::Idle,

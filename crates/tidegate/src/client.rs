@@ -91,7 +91,7 @@ impl Connection {
             .request("GET", path)?
             .header("accept", accept)
             .body(Vec::new())?;
-        let (status, text) = self.exchange(request)?;
+        let (status, text) = self.run(request)?;
         if status < 400 {
             return Ok(text);
         }
@@ -105,13 +105,8 @@ impl Connection {
             .header("content-type", "application/x-ndjson")
             .header("content-encoding", "gzip")
             .body(packed)?;
-        let (status, text) = self.exchange(request)?;
+        let (status, text) = self.run(request)?;
         Ok(Answer::of(status, text))
-    }
-
-    /// What a refusal means, in words.
-    pub(crate) fn explained(&self, answer: &Answer) -> String {
-        explain(answer, self)
     }
 
     /// Sends, and turns a refusal into an error that says what to do.
@@ -129,12 +124,38 @@ impl Connection {
         bail!("{}", explain(&answer, self))
     }
 
+    /// Sends events, one JSON object per line, and answers whatever came back.
+    pub(crate) fn post_ndjson(&self, path: &str, lines: &[u8]) -> Result<Answer> {
+        let kind = "application/x-ndjson";
+        let body = (kind, lines.to_vec());
+        self.exchange("POST", path, body, Conditions::default())
+    }
+
+    /// A refusal in words.
+    pub(crate) fn explained(&self, answer: &Answer) -> String {
+        explain(answer, self)
+    }
+
     /// Sends, and answers whatever came back.
     pub(crate) fn send_raw(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
+        conditions: Conditions,
+    ) -> Result<Answer> {
+        let text = body
+            .map(serde_json::to_vec)
+            .transpose()?
+            .unwrap_or_default();
+        self.exchange(method, path, ("application/json", text), conditions)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        (kind, body): (&str, Vec<u8>),
         conditions: Conditions,
     ) -> Result<Answer> {
         let mut request = self.request(method, path)?;
@@ -144,14 +165,7 @@ impl Connection {
         if conditions.must_be_new {
             request = request.header("if-none-match", "*");
         }
-        let text = body
-            .map(serde_json::to_vec)
-            .transpose()?
-            .unwrap_or_default();
-        let request = request
-            .header("content-type", "application/json")
-            .body(text)?;
-        let (status, text) = self.exchange(request)?;
+        let (status, text) = self.run(request.header("content-type", kind).body(body)?)?;
         Ok(Answer::of(status, text))
     }
 
@@ -166,7 +180,8 @@ impl Connection {
         })
     }
 
-    fn exchange(&self, request: ureq::http::Request<Vec<u8>>) -> Result<(u16, String)> {
+    /// Sends a request and reads the whole answer as text.
+    fn run(&self, request: ureq::http::Request<Vec<u8>>) -> Result<(u16, String)> {
         let mut response = agent().run(request).with_context(|| {
             format!(
                 "no answer from {}; is `tidegate serve` running there?",

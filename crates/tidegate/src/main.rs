@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod doctor;
 mod evaluate;
+mod events;
 mod flag;
 mod healthcheck;
 mod output;
@@ -20,6 +21,8 @@ mod rollout;
 mod rollout_simulate;
 mod serve;
 mod stats;
+mod stopped;
+mod table_file;
 mod token;
 
 use std::process::ExitCode;
@@ -62,6 +65,9 @@ enum Command {
     /// List, read, create, change, kill and delete flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
+    /// Import events
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Start, watch, hold, approve, end and explain guarded rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -107,6 +113,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
+        Command::Events(command) => events::run(&command),
         Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),

@@ -1,11 +1,38 @@
-//! Compaction: a day's files become one run; copies and erased rows go for good.
+//! Compaction: files of a day become one; copies and erased rows go for good.
 //!
-//! Memory is one bucket of one day. The set of visible events does not change.
+//! The set of visible events does not change. Files are merged in tiers: when several files of a
+//! day are of like size they become one of the next size, so that a row is rewritten about once
+//! per factor of eight and a growing day never has more than a few dozen files. A day that has
+//! ended is made one file. Memory is one bucket of the files merged.
 
 use super::ColumnError;
-use super::manifest::{FileMeta, LakeState, Record};
-use super::merge::merge_bucket;
-use super::store::{ColumnStore, CompactionReport, DayWriter, Inner, day_text};
+use super::day_writer::DayWriter;
+use super::flush::day_text;
+use super::manifest::{FileMeta, LakeState, Record, UnitsMeta};
+use super::merge::Merge;
+use super::store::ColumnStore;
+use super::units::{UnitEntry, read_entries, write_entries};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+
+/// Files of like size that are merged into one.
+const TIER_FILES: usize = 8;
+/// A day that has ended is merged whole when its smaller files hold this share of the largest.
+const LATE_SHARE: u64 = 8;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CompactionReport {
+    /// Days rewritten.
+    pub days: usize,
+    /// Files replaced.
+    pub files: usize,
+    /// Copies of events removed.
+    pub duplicates: u64,
+    /// Bytes written.
+    pub bytes: u64,
+}
 
 impl ColumnStore {
     /// Compacts every day that has more than one file, or one that was never compacted.
@@ -13,41 +40,66 @@ impl ColumnStore {
     /// # Errors
     /// [`ColumnError`]; days done before stay done.
     pub fn compact(&self) -> Result<CompactionReport, ColumnError> {
-        self.compact_days(&|files| !matches!(files, [file] if file.is_compacted))
+        self.rewrite_days(&self.rewriting(), &|_, files| match files {
+            [file] if file.is_compacted => Vec::new(),
+            files => vec![files.to_vec()],
+        })
     }
 
-    pub(super) fn compact_days(
-        &self,
-        needs_it: &dyn Fn(&[FileMeta]) -> bool,
-    ) -> Result<CompactionReport, ColumnError> {
-        let mut inner = self.inner();
-        let mut report = CompactionReport::default();
-        let state = inner.manifest.state();
-        for (day, files) in state.days() {
-            let files: Vec<FileMeta> = files.into_iter().cloned().collect();
-            if needs_it(&files) {
-                self.compact_day(&mut inner, &state, day, &files, &mut report)?;
+    /// Merges what has piled up: files of like size, whole days before `first_open_day` (days
+    /// since 1970 in UTC) that have enough beside their main file, and small files of the
+    /// dictionary.
+    ///
+    /// # Errors
+    /// [`ColumnError`]; what was merged before stays merged.
+    pub fn tidy(&self, first_open_day: i64) -> Result<CompactionReport, ColumnError> {
+        let turn = self.rewriting();
+        let report = self.rewrite_days(&turn, &|day, files| {
+            let is_due = day < first_open_day && has_enough_late(files);
+            match is_due {
+                true => vec![files.to_vec()],
+                false => tiers_of(files),
             }
-        }
-        // Our own view of the lake before counts as a reader; it ends here.
-        drop(state);
-        inner.discard(self.io.as_ref(), []);
+        })?;
+        self.merge_dictionary(&turn)?;
         Ok(report)
     }
 
-    fn compact_day(
+    /// Rewrites files as `plan` says, day by day; the caller holds the turn to.
+    pub(super) fn rewrite_days(
         &self,
-        inner: &mut Inner,
+        _turn: &MutexGuard<'_, ()>,
+        plan: &dyn Fn(i64, &[FileMeta]) -> Vec<Vec<FileMeta>>,
+    ) -> Result<CompactionReport, ColumnError> {
+        let mut report = CompactionReport::default();
+        let days: Vec<i64> = self.peek().days().into_keys().collect();
+        for day in days {
+            // Looked at anew for each day: flushes and erasures go on meanwhile.
+            let state = self.peek();
+            let files: Vec<FileMeta> = state.files_of(day).into_iter().cloned().collect();
+            let merges = plan(day, &files);
+            report.days += usize::from(!merges.is_empty());
+            for files in merges {
+                self.rewrite(&state, day, &files, &mut report)?;
+            }
+        }
+        self.discard([]);
+        Ok(report)
+    }
+
+    fn rewrite(
+        &self,
         state: &LakeState,
         day: i64,
         files: &[FileMeta],
         report: &mut CompactionReport,
     ) -> Result<(), ColumnError> {
-        let name = inner.new_name(&day_text(day));
+        let name = self.new_name(&day_text(day));
         let mut writer = DayWriter::create(self, &name)?;
+        let mut merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
         let mut duplicates = 0;
         for bucket in 0..state.buckets {
-            let merged = merge_bucket(self.io.as_ref(), &self.events_dir, state, files, bucket)?;
+            let merged = merge.bucket(bucket)?;
             duplicates += merged.duplicates;
             if merged.batch.num_rows() > 0 {
                 writer.write(bucket, &merged.batch)?;
@@ -55,7 +107,6 @@ impl ColumnStore {
         }
         let file = writer.finish(day, true)?;
         self.sync_dirs()?;
-        report.days += 1;
         report.files += files.len();
         report.duplicates += duplicates;
         report.bytes += file.bytes;
@@ -65,14 +116,13 @@ impl ColumnStore {
             .map(|name| self.events_dir.join(name))
             .chain((file.rows == 0).then(|| self.events_dir.join(&file.name)))
             .collect();
-        let next_file = inner.next_file();
-        inner.manifest.commit(Record::Compacted {
+        self.commit(Record::Compacted {
             removed,
             added: (file.rows > 0).then_some(file),
             duplicates,
-            next_file,
+            next_file: self.next_file(),
         })?;
-        inner.discard(self.io.as_ref(), paths);
+        self.discard(paths);
         Ok(())
     }
 
@@ -81,8 +131,8 @@ impl ColumnStore {
     /// # Errors
     /// [`ColumnError`] if the manifest cannot be written.
     pub fn expire_before(&self, first_day: i64) -> Result<usize, ColumnError> {
-        let mut inner = self.inner();
-        let state = inner.manifest.state();
+        let _turn = self.rewriting();
+        let state = self.peek();
         let expired = state.files.values().filter(|file| file.day < first_day);
         let removed: Vec<String> = expired.map(|file| file.name.clone()).collect();
         if removed.is_empty() {
@@ -93,8 +143,138 @@ impl ColumnStore {
             .iter()
             .map(|name| self.events_dir.join(name))
             .collect();
-        inner.manifest.commit(Record::Expired { removed })?;
-        inner.discard(self.io.as_ref(), paths);
+        self.commit(Record::Expired { removed })?;
+        self.discard(paths);
         Ok(count)
+    }
+
+    /// Makes one of the small dictionary files when there are many of like size.
+    fn merge_dictionary(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), ColumnError> {
+        let files = self.peek().units.clone();
+        let many = by_size(files, |file| file.units);
+        for files in many {
+            self.replace_units(&files)?;
+        }
+        Ok(())
+    }
+
+    /// Writes some dictionary files anew as one, without the names of erased units.
+    pub(super) fn replace_units(&self, files: &[UnitsMeta]) -> Result<(), ColumnError> {
+        let io = self.io.as_ref();
+        let mut entries: Vec<UnitEntry> = Vec::new();
+        for file in files {
+            let path = self.units_dir.join(&file.name);
+            read_entries(io, &path, &mut |entry| entries.push(entry))?;
+        }
+        let erased = &self.peek().erased;
+        for entry in &mut entries {
+            if erased.contains(&(entry.bucket, entry.unit)) {
+                entry.unit_id = None;
+            }
+        }
+        let name = self.new_name("units");
+        let written = write_entries(io, &self.units_dir, &name, &entries)?;
+        self.sync_dirs()?;
+        let removed: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let paths: Vec<_> = removed
+            .iter()
+            .map(|name| self.units_dir.join(name))
+            .collect();
+        self.commit(Record::UnitsReplaced {
+            removed,
+            added: UnitsMeta {
+                name,
+                units: entries.len() as u64,
+                checksum: written.checksum,
+                bytes: written.bytes,
+            },
+            next_file: self.next_file(),
+        })?;
+        self.discard(paths);
+        Ok(())
+    }
+}
+
+/// Groups of like size with enough members to merge.
+fn by_size<T>(files: Vec<T>, rows: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
+    let mut tiers: BTreeMap<u32, Vec<T>> = BTreeMap::new();
+    for file in files {
+        let tier = rows(&file).max(1).ilog2() / TIER_FILES.ilog2();
+        tiers.entry(tier).or_default().push(file);
+    }
+    let full = tiers
+        .into_values()
+        .filter(|files| files.len() >= TIER_FILES);
+    full.collect()
+}
+
+fn tiers_of(files: &[FileMeta]) -> Vec<Vec<FileMeta>> {
+    by_size(files.to_vec(), |file| file.rows)
+}
+
+fn has_enough_late(files: &[FileMeta]) -> bool {
+    let largest = files.iter().map(|file| file.rows).max().unwrap_or(0);
+    let all: u64 = files.iter().map(|file| file.rows).sum();
+    match files {
+        [file] => !file.is_compacted,
+        _ => (all - largest).saturating_mul(LATE_SHARE) >= largest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(rows: &[u64]) -> Vec<FileMeta> {
+        let file = |(number, rows): (usize, &u64)| FileMeta {
+            name: number.to_string(),
+            day: 0,
+            rows: *rows,
+            bytes: 0,
+            checksum: 0,
+            groups: Vec::new(),
+            last_time_us: None,
+            is_compacted: false,
+            first_sequence: 0,
+            end_sequence: 0,
+        };
+        rows.iter().enumerate().map(file).collect()
+    }
+
+    #[test]
+    fn a_growing_day_keeps_few_files_and_rewrites_each_row_a_few_times() {
+        let (mut held, mut written, mut most) = (Vec::new(), 0, 0);
+        for _ in 0..10_000 {
+            held.push(1000);
+            let merges = tiers_of(&files(&held));
+            for merge in merges {
+                let rows = merge.iter().map(|file| file.rows).sum();
+                for file in merge {
+                    let at = held.iter().position(|rows| *rows == file.rows).unwrap();
+                    held.swap_remove(at);
+                }
+                held.push(rows);
+                written += rows;
+            }
+            most = most.max(held.len());
+        }
+        assert!(most <= 40, "{most} files");
+        let amplification = written / 10_000_000;
+        assert!(
+            amplification <= 4,
+            "each row is rewritten {amplification} times"
+        );
+    }
+
+    #[test]
+    fn a_closed_day_waits_until_its_late_events_are_worth_a_rewrite() {
+        for (rows, is_due) in [
+            (&[1000u64][..], true),
+            (&[1000, 100], false),
+            (&[1000, 100, 25], true),
+            (&[5, 5], true),
+        ] {
+            assert_eq!(has_enough_late(&files(rows)), is_due, "{rows:?}");
+        }
     }
 }

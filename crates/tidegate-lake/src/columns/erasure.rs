@@ -1,21 +1,34 @@
 //! Erasure of a unit: invisible at once, rewritten away, and proved by a rescan.
 //!
-//! First everything durable is flushed, then one manifest record hides the unit from every
-//! question. Next, the days that hold its rows and the dictionary are rewritten without it, and
-//! the log is trimmed. The receipt states what a rescan still finds, which must be nothing. The
-//! receipt names the unit by bucket and ordinal only: it proves the erasure without undoing it.
+//! One manifest record hides the unit from every question and notes that it is to be rewritten
+//! away. Then the log's segment is sealed, what it holds is flushed, the files that hold rows of
+//! the unit and the dictionary are rewritten without it, and the log gives its segments up
+//! without keeping their bytes for reuse. Only when a rescan finds nothing is the erasure noted as
+//! complete. Whatever fails on the way, the unit stays hidden and the note stays, so that the next
+//! housekeeping goes on from there. A receipt names the unit by bucket and ordinal only: it proves
+//! the erasure without undoing it.
 
 use super::ColumnError;
 use super::file::{groups_of, read_batches};
-use super::manifest::{FileMeta, LakeState, Record, UnitsMeta};
+use super::manifest::{FileMeta, Record};
 use super::schema::column;
 use super::store::ColumnStore;
-use super::units::{read_entries, write_entries};
+use super::units::read_entries;
 use crate::log::EventLog;
 use arrow::array::AsArray;
 use arrow::datatypes::{UInt16Type, UInt32Type};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A unit's place: bucket, and ordinal in the bucket.
+pub(crate) type Place = (u16, u32);
+
+/// A unit that no question sees any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hidden {
+    place: Place,
+    effective_sequence: u64,
+}
 
 /// Proof of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,102 +37,139 @@ pub struct ErasureReceipt {
     pub bucket: u16,
     /// The unit's ordinal in the bucket, which is never used again.
     pub unit: u32,
-    /// Rows the unit had.
+    /// Rows of the unit that were rewritten away.
     pub rows_erased: u64,
-    /// Days rewritten.
-    pub days_rewritten: usize,
+    /// Files rewritten.
+    pub files_rewritten: usize,
     /// The first ingest sequence that may hold events of the same name again.
     pub effective_sequence: u64,
-    /// The first sequence still in the log. The unit is gone from the log once this is at least
-    /// `effective_sequence`; the segment being written to is trimmed when it is full.
+    /// The first sequence still in the log, at least `effective_sequence`: no earlier event is
+    /// in it any more.
     pub log_first_sequence: u64,
     /// Rows of the unit that a rescan of every file still found: zero.
     pub rows_found_by_rescan: u64,
 }
 
+/// What rewriting did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rewritten {
+    units: BTreeSet<Place>,
+    rows: BTreeMap<Place, u64>,
+    files: usize,
+}
+
 impl ColumnStore {
-    /// Erases a unit; `None` if the lake has never seen it.
-    ///
-    /// # Errors
-    /// [`ColumnError`]. If it occurs after the unit was hidden, calling again completes it.
-    pub fn erase_unit(
-        &self,
-        log: &EventLog,
-        unit: &str,
-    ) -> Result<Option<ErasureReceipt>, ColumnError> {
-        while self.flush(log)?.events > 0 {}
-        let Some((bucket, ordinal)) = self.hide(unit)? else {
-            return Ok(None);
-        };
-        let state = self.state();
-        let rows_erased = self.count_rows(&state, bucket, ordinal)?;
-        let effective_sequence = state.flushed_sequence;
-        let report = self.rewrite_days_with(&state, bucket, ordinal)?;
-        self.rewrite_units()?;
-        // A read-only log cannot be trimmed now; the receipt says so by its first sequence.
-        let _ = log.trim(effective_sequence);
-        let log_first_sequence = log.first_sequence()?;
-        Ok(Some(ErasureReceipt {
-            bucket,
-            unit: ordinal,
-            rows_erased,
-            days_rewritten: report,
+    /// Hides a unit from every question, durably; `None` if the lake has never seen it. Everything
+    /// acknowledged before must have been flushed.
+    pub(crate) fn hide(&self, unit: &str) -> Result<Option<Hidden>, ColumnError> {
+        let _turn = self.flushing();
+        let effective_sequence = self.peek().flushed_sequence;
+        let known = self.units().find(unit);
+        if let Some((bucket, unit_ordinal)) = known {
+            self.commit(Record::Erased {
+                bucket,
+                unit: unit_ordinal,
+            })?;
+            self.units().forget(unit);
+        }
+        let place = known.or_else(|| self.units().leaving(unit));
+        Ok(place.map(|place| Hidden {
+            place,
             effective_sequence,
-            log_first_sequence,
-            rows_found_by_rescan: self.count_rows(&self.state(), bucket, ordinal)?,
         }))
     }
 
-    fn hide(&self, unit: &str) -> Result<Option<(u16, u32)>, ColumnError> {
-        let mut inner = self.inner();
-        let Some((bucket, ordinal)) = inner.units.find(unit) else {
-            return Ok(None);
-        };
-        let record = Record::Erased {
-            bucket,
-            unit: ordinal,
-        };
-        inner.manifest.commit(record)?;
-        inner.units.forget(unit);
-        Ok(Some((bucket, ordinal)))
+    /// Hidden units whose rows or names may still be on disk.
+    #[must_use]
+    pub fn pending_erasures(&self) -> usize {
+        self.peek().erasing.len()
     }
 
-    fn rewrite_days_with(
-        &self,
-        state: &LakeState,
-        bucket: u16,
-        unit: u32,
-    ) -> Result<usize, ColumnError> {
-        let mut days = BTreeSet::new();
-        for file in state.files.values() {
-            if self.rows_in(file, bucket, unit)? > 0 {
-                days.insert(file.day);
+    /// Rewrites files and dictionary without the hidden units.
+    pub(crate) fn rewrite_erased(&self) -> Result<Rewritten, ColumnError> {
+        let turn = self.rewriting();
+        let pending = self.peek().erasing.clone();
+        let mut found = Rewritten::default();
+        let mut dirty = BTreeSet::new();
+        for file in self.peek().files.values() {
+            if self.count_rows(file, &pending, &mut found.rows)? {
+                dirty.insert(file.name.clone());
             }
         }
-        let report =
-            self.compact_days(&|files| files.iter().any(|file| days.contains(&file.day)))?;
-        Ok(report.days)
-    }
-
-    fn count_rows(&self, state: &LakeState, bucket: u16, unit: u32) -> Result<u64, ColumnError> {
-        let mut rows = 0;
-        for file in state.files.values() {
-            rows += self.rows_in(file, bucket, unit)?;
+        let report = self.rewrite_days(&turn, &|_, files| {
+            let dirty = files.iter().filter(|file| dirty.contains(&file.name));
+            dirty.map(|file| vec![file.clone()]).collect()
+        })?;
+        found.files = report.files;
+        found.units.clone_from(&pending);
+        for file in &self.peek().units {
+            if self.names_any(&file.name, &pending)? {
+                self.replace_units(std::slice::from_ref(file))?;
+            }
         }
-        Ok(rows)
+        Ok(found)
     }
 
-    fn rows_in(&self, file: &FileMeta, bucket: u16, unit: u32) -> Result<u64, ColumnError> {
-        let groups = groups_of(&file.groups, bucket);
+    /// Notes that nothing is left of the hidden units if a rescan confirms it and the log holds
+    /// nothing below `sealed` any more; else they stay pending. The receipt is for `hidden`.
+    pub(crate) fn complete_erasures(
+        &self,
+        log: &EventLog,
+        rewritten: &Rewritten,
+        sealed: u64,
+        hidden: Option<Hidden>,
+    ) -> Result<Option<ErasureReceipt>, ColumnError> {
+        let state = self.state();
+        let mut left = BTreeMap::new();
+        for file in state.files.values() {
+            self.count_rows(file, &state.erasing, &mut left)?;
+        }
+        let log_first_sequence = log.first_sequence()?;
+        let rows_left: u64 = left.values().sum();
+        if rows_left > 0 || log_first_sequence < sealed {
+            return Ok(None);
+        }
+        // A unit hidden while the files were rewritten may have rows in none of them, but its name
+        // may stand in the dictionary; it is the next round's.
+        let units: Vec<Place> = rewritten.units.iter().copied().collect();
+        if !units.is_empty() {
+            self.commit(Record::ErasuresCompleted {
+                units: units.clone(),
+            })?;
+            self.units().completed(&units);
+        }
+        Ok(hidden.map(|hidden| ErasureReceipt {
+            bucket: hidden.place.0,
+            unit: hidden.place.1,
+            rows_erased: rewritten.rows.get(&hidden.place).copied().unwrap_or(0),
+            files_rewritten: rewritten.files,
+            effective_sequence: hidden.effective_sequence,
+            log_first_sequence,
+            rows_found_by_rescan: rows_left,
+        }))
+    }
+
+    /// Counts the rows of some units in a file; says whether there are any.
+    fn count_rows(
+        &self,
+        file: &FileMeta,
+        units: &BTreeSet<Place>,
+        rows: &mut BTreeMap<Place, u64>,
+    ) -> Result<bool, ColumnError> {
+        let mut groups: Vec<usize> = units
+            .iter()
+            .flat_map(|(bucket, _)| groups_of(&file.groups, *bucket))
+            .collect();
+        groups.sort_unstable();
+        groups.dedup();
         if groups.is_empty() {
-            return Ok(0);
+            return Ok(false);
         }
         let path = self.events_dir.join(&file.name);
         let columns = [column::BUCKET, column::UNIT];
-        let mut rows = 0;
-        let io = self.io.as_ref();
+        let mut has_any = false;
         read_batches(
-            io,
+            self.io.as_ref(),
             &path,
             Some(groups),
             Some(&columns),
@@ -128,53 +178,26 @@ impl ColumnStore {
                 let wrong = || ColumnError::damaged(&path, "not an event file");
                 let mut keys = batch.columns().iter();
                 let buckets = keys.next().and_then(|c| c.as_primitive_opt::<UInt16Type>());
-                let units = keys.next().and_then(|c| c.as_primitive_opt::<UInt32Type>());
-                let (buckets, units) = buckets.zip(units).ok_or_else(wrong)?;
-                let matching = buckets.values().iter().zip(units.values());
-                rows += matching.filter(|found| *found == (&bucket, &unit)).count() as u64;
+                let ordinals = keys.next().and_then(|c| c.as_primitive_opt::<UInt32Type>());
+                let (buckets, ordinals) = buckets.zip(ordinals).ok_or_else(wrong)?;
+                for (bucket, unit) in buckets.values().iter().zip(ordinals.values()) {
+                    let place = (*bucket, *unit);
+                    if units.contains(&place) {
+                        *rows.entry(place).or_insert(0) += 1;
+                        has_any = true;
+                    }
+                }
                 Ok(())
             },
         )?;
-        Ok(rows)
+        Ok(has_any)
     }
 
-    fn rewrite_units(&self) -> Result<(), ColumnError> {
-        let mut inner = self.inner();
-        let state = inner.manifest.state();
-        let mut entries = Vec::new();
-        for file in &state.units {
-            read_entries(
-                self.io.as_ref(),
-                &self.units_dir.join(&file.name),
-                &mut |entry| {
-                    entries.push(entry);
-                },
-            )?;
-        }
-        for entry in &mut entries {
-            if state.erased.contains(&(entry.bucket, entry.unit)) {
-                entry.unit_id = None;
-            }
-        }
-        let name = inner.new_name("units");
-        let written = write_entries(self.io.as_ref(), &self.units_dir, &name, &entries)?;
-        self.sync_dirs()?;
-        let rewritten = UnitsMeta {
-            name,
-            units: entries.len() as u64,
-            checksum: written.checksum,
-            bytes: written.bytes,
-        };
-        let next_file = inner.next_file();
-        inner.manifest.commit(Record::UnitsRewritten {
-            units: vec![rewritten],
-            next_file,
+    fn names_any(&self, name: &str, units: &BTreeSet<Place>) -> Result<bool, ColumnError> {
+        let mut is_named = false;
+        read_entries(self.io.as_ref(), &self.units_dir.join(name), &mut |entry| {
+            is_named |= entry.unit_id.is_some() && units.contains(&(entry.bucket, entry.unit));
         })?;
-        let old = state
-            .units
-            .iter()
-            .map(|file| self.units_dir.join(&file.name));
-        inner.discard(self.io.as_ref(), old.collect::<Vec<_>>());
-        Ok(())
+        Ok(is_named)
     }
 }

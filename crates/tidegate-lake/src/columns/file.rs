@@ -9,7 +9,9 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bytes::{Buf, Bytes};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use std::io::{self, Write};
@@ -146,6 +148,74 @@ impl ChunkReader for Source {
     }
 }
 
+/// What of a Parquet file is read.
+#[derive(Debug, Default)]
+pub(super) struct Wanted<'w> {
+    /// Row groups; all if not said.
+    pub(super) groups: Option<Vec<usize>>,
+    /// Columns; all if not said.
+    pub(super) columns: Option<&'w [usize]>,
+    /// A schema of equal meaning to read as.
+    pub(super) schema: Option<SchemaRef>,
+    /// Rows in a batch.
+    pub(super) batch_rows: Option<usize>,
+}
+
+/// The batches of a Parquet file, in order.
+pub(super) struct Batches {
+    path: PathBuf,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Batches {
+    pub(super) fn open(
+        io: &dyn LakeIo,
+        path: &Path,
+        wanted: Wanted<'_>,
+    ) -> Result<Self, ColumnError> {
+        let file = io.open(path).map_err(|e| ColumnError::io(path, e))?;
+        let bytes = file.byte_len().map_err(|e| ColumnError::io(path, e))?;
+        let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(path, e);
+        let mut options = ArrowReaderOptions::new();
+        if let Some(schema) = wanted.schema {
+            options = options.with_schema(schema);
+        }
+        let source = Source { file, bytes };
+        let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(source, options)
+            .map_err(|e| refuse(&e))?
+            .with_batch_size(wanted.batch_rows.unwrap_or(1 << 16));
+        if let Some(columns) = wanted.columns {
+            let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
+            builder = builder.with_projection(mask);
+        }
+        if let Some(groups) = wanted.groups {
+            let known = builder.metadata().num_row_groups();
+            if groups.iter().any(|group| *group >= known) {
+                return Err(ColumnError::damaged(path, "a row group is missing"));
+            }
+            builder = builder.with_row_groups(groups);
+        }
+        let reader = builder.build().map_err(|e| refuse(&e))?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ColumnError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        Some(batch.map_err(|e| ColumnError::parquet(&self.path, &e)))
+    }
+}
+
 /// Reads some row groups and columns of a Parquet file, as a schema of equal meaning if one is
 /// given. `each` sees the batches in order.
 pub(super) fn read_batches(
@@ -156,32 +226,14 @@ pub(super) fn read_batches(
     schema: Option<SchemaRef>,
     each: &mut dyn FnMut(RecordBatch) -> Result<(), ColumnError>,
 ) -> Result<(), ColumnError> {
-    let file = io.open(path).map_err(|e| ColumnError::io(path, e))?;
-    let bytes = file.byte_len().map_err(|e| ColumnError::io(path, e))?;
-    let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(path, e);
-    let mut options = ArrowReaderOptions::new();
-    if let Some(schema) = schema {
-        options = options.with_schema(schema);
-    }
-    let source = Source { file, bytes };
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(source, options)
-        .map_err(|e| refuse(&e))?
-        .with_batch_size(1 << 16);
-    if let Some(columns) = columns {
-        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
-        builder = builder.with_projection(mask);
-    }
-    if let Some(groups) = groups {
-        if groups
-            .iter()
-            .any(|group| *group >= builder.metadata().num_row_groups())
-        {
-            return Err(ColumnError::damaged(path, "a row group is missing"));
-        }
-        builder = builder.with_row_groups(groups);
-    }
-    for batch in builder.build().map_err(|e| refuse(&e))? {
-        each(batch.map_err(|e| refuse(&e))?)?;
+    let wanted = Wanted {
+        groups,
+        columns,
+        schema,
+        batch_rows: None,
+    };
+    for batch in Batches::open(io, path, wanted)? {
+        each(batch?)?;
     }
     Ok(())
 }

@@ -1,46 +1,74 @@
 //! The hot tier: decoded rows kept in memory within a budget of bytes.
 //!
-//! An entry belongs to one bucket of one day as a certain set of files and erasures made it, so
-//! it is never stale: what changes gets another key, and the old entry ages out. The oldest entry
-//! goes first. Skipping the decoding of Parquet is what makes a repeated question fast.
+//! Two kinds of entry share the budget. A *day* is one bucket of one day as a certain set of files
+//! and erasures made it; a newer making takes the older one's place, so that a day that grows by
+//! the second does not push the others out. A *part* is a row group that several buckets share,
+//! decoded once for all of them; files never change, so it is never stale. The oldest entry goes
+//! first. Skipping the decoding of Parquet is what makes a repeated question fast.
 
 use super::manifest::{FileMeta, LakeState};
-use super::rows::Rows;
+use super::rows::{Part, Rows};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct HotKey {
-    day: i64,
-    bucket: u16,
-    with_properties: bool,
+/// One bucket of one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DayKey {
+    pub(super) day: i64,
+    pub(super) bucket: u16,
+    pub(super) with_properties: bool,
+}
+
+/// What a day was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Making {
     files: Vec<u64>,
     erased: usize,
 }
 
-impl HotKey {
-    pub(super) fn new(
-        day: i64,
-        bucket: u16,
-        with_properties: bool,
-        files: &[&FileMeta],
-        state: &LakeState,
-    ) -> Self {
+impl Making {
+    pub(super) fn of(files: &[&FileMeta], state: &LakeState) -> Self {
         Self {
-            day,
-            bucket,
-            with_properties,
             files: files.iter().map(|file| file.checksum).collect(),
             erased: state.erased.len(),
         }
     }
 }
 
+/// A row group of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PartKey {
+    pub(super) file: u64,
+    pub(super) group: usize,
+    pub(super) with_properties: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Day(DayKey),
+    Part(PartKey),
+}
+
+#[derive(Debug)]
+enum Entry {
+    Day(Making, Arc<Rows>),
+    Part(Arc<Part>),
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Day(_, rows) => rows.heap_bytes(),
+            Self::Part(part) => part.heap_bytes(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Entries {
-    rows: FxHashMap<HotKey, Arc<Rows>>,
-    order: VecDeque<HotKey>,
+    held: FxHashMap<Key, Entry>,
+    order: VecDeque<Key>,
     bytes: usize,
 }
 
@@ -58,28 +86,49 @@ impl HotTier {
         }
     }
 
-    pub(super) fn get(&self, key: &HotKey) -> Option<Arc<Rows>> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.rows.get(key).map(Arc::clone)
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, key: HotKey, rows: &Arc<Rows>) {
-        let bytes = rows.heap_bytes();
+    pub(super) fn day(&self, key: &DayKey, making: &Making) -> Option<Arc<Rows>> {
+        match self.entries().held.get(&Key::Day(*key)) {
+            Some(Entry::Day(made, rows)) if made == making => Some(Arc::clone(rows)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put_day(&self, key: DayKey, making: Making, rows: &Arc<Rows>) {
+        self.put(Key::Day(key), Entry::Day(making, Arc::clone(rows)));
+    }
+
+    pub(super) fn part(&self, key: &PartKey) -> Option<Arc<Part>> {
+        match self.entries().held.get(&Key::Part(*key)) {
+            Some(Entry::Part(part)) => Some(Arc::clone(part)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put_part(&self, key: PartKey, part: &Arc<Part>) {
+        self.put(Key::Part(key), Entry::Part(Arc::clone(part)));
+    }
+
+    fn put(&self, key: Key, entry: Entry) {
+        let bytes = entry.bytes();
         if bytes > self.budget {
             return;
         }
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.rows.insert(key.clone(), Arc::clone(rows)).is_some() {
-            return;
+        let mut entries = self.entries();
+        match entries.held.insert(key, entry) {
+            Some(before) => entries.bytes -= before.bytes(),
+            None => entries.order.push_back(key),
         }
-        entries.order.push_back(key);
         entries.bytes += bytes;
         while entries.bytes > self.budget {
             let Some(oldest) = entries.order.pop_front() else {
                 return;
             };
-            if let Some(gone) = entries.rows.remove(&oldest) {
-                entries.bytes -= gone.heap_bytes();
+            if let Some(gone) = entries.held.remove(&oldest) {
+                entries.bytes -= gone.bytes();
             }
         }
     }
@@ -89,30 +138,51 @@ impl HotTier {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_budget_holds_and_the_oldest_goes_first() {
-        let key = |day| HotKey {
+    fn key(day: i64) -> DayKey {
+        DayKey {
             day,
             bucket: 0,
             with_properties: false,
-            files: vec![],
-            erased: 0,
-        };
-        let rows = Arc::new(Rows {
-            unit: vec![0; 10],
-            ..Rows::default()
-        });
-        let hot = HotTier::new(rows.heap_bytes() * 2);
-        for day in 0..3 {
-            hot.put(key(day), &rows);
         }
-        assert!(hot.get(&key(0)).is_none());
-        assert!(hot.get(&key(1)).is_some() && hot.get(&key(2)).is_some());
-        let large = Arc::new(Rows {
-            unit: vec![0; 100],
+    }
+
+    fn making(erased: usize) -> Making {
+        Making {
+            files: vec![],
+            erased,
+        }
+    }
+
+    fn rows(count: usize) -> Arc<Rows> {
+        Arc::new(Rows {
+            unit: vec![0; count],
             ..Rows::default()
-        });
-        hot.put(key(9), &large);
-        assert!(hot.get(&key(9)).is_none());
+        })
+    }
+
+    #[test]
+    fn the_budget_holds_and_the_oldest_goes_first() {
+        let rows_of_ten = rows(10);
+        let hot = HotTier::new(rows_of_ten.heap_bytes() * 2);
+        for day in 0..3 {
+            hot.put_day(key(day), making(0), &rows_of_ten);
+        }
+        let is_held = |day| hot.day(&key(day), &making(0)).is_some();
+        assert!(!is_held(0) && is_held(1) && is_held(2));
+        hot.put_day(key(9), making(0), &rows(100));
+        assert!(!is_held(9));
+    }
+
+    #[test]
+    fn a_newer_making_of_a_day_takes_the_place_of_the_older() {
+        let rows_of_ten = rows(10);
+        let hot = HotTier::new(rows_of_ten.heap_bytes() * 2);
+        hot.put_day(key(0), making(0), &rows_of_ten);
+        for erased in 0..10 {
+            hot.put_day(key(1), making(erased), &rows_of_ten);
+        }
+        assert!(hot.day(&key(0), &making(0)).is_some());
+        assert!(hot.day(&key(1), &making(9)).is_some());
+        assert!(hot.day(&key(1), &making(8)).is_none());
     }
 }

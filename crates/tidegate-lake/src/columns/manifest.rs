@@ -18,6 +18,8 @@ const NAME: &str = "manifest";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 const MAX_BYTES: u64 = 1 << 30;
+/// Beyond this, and beyond some times the whole, the records are replaced by the whole.
+const LONG_BYTES: u64 = 4 << 20;
 
 /// One event file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,16 @@ pub struct FileMeta {
     pub last_time_us: Option<i64>,
     /// True if it is the product of a compaction: no id occurs twice in it.
     pub is_compacted: bool,
+    /// The lowest ingest sequence in it.
+    #[serde(default)]
+    pub first_sequence: u64,
+    /// One more than the highest ingest sequence in it.
+    #[serde(default = "unknown_end")]
+    pub end_sequence: u64,
+}
+
+fn unknown_end() -> u64 {
+    u64::MAX
 }
 
 /// One row group.
@@ -73,6 +85,9 @@ pub struct LakeState {
     pub(super) units: Vec<UnitsMeta>,
     /// Erased units as (bucket, ordinal); their rows are invisible.
     pub erased: BTreeSet<(u16, u32)>,
+    /// Erased units whose rows or names may still be on disk; housekeeping rewrites them away.
+    #[serde(default)]
+    pub erasing: BTreeSet<(u16, u32)>,
     /// Copies of events removed for good so far.
     pub duplicates_removed: u64,
     pub(super) next_file: u64,
@@ -93,13 +108,17 @@ pub(super) enum Record {
         duplicates: u64,
         next_file: u64,
     },
-    UnitsRewritten {
-        units: Vec<UnitsMeta>,
+    UnitsReplaced {
+        removed: Vec<String>,
+        added: UnitsMeta,
         next_file: u64,
     },
     Erased {
         bucket: u16,
         unit: u32,
+    },
+    ErasuresCompleted {
+        units: Vec<(u16, u32)>,
     },
     Expired {
         removed: Vec<String>,
@@ -107,7 +126,7 @@ pub(super) enum Record {
 }
 
 impl LakeState {
-    fn apply(&mut self, record: Record) {
+    pub(super) fn apply(&mut self, record: Record) {
         match record {
             Record::Whole(state) => *self = *state,
             Record::Flushed {
@@ -120,7 +139,7 @@ impl LakeState {
                 self.files
                     .extend(files.into_iter().map(|file| (file.name.clone(), file)));
                 self.units.extend(units);
-                self.next_file = next_file;
+                self.next_file = self.next_file.max(next_file);
             }
             Record::Compacted {
                 removed,
@@ -134,14 +153,25 @@ impl LakeState {
                 self.files
                     .extend(added.map(|file| (file.name.clone(), file)));
                 self.duplicates_removed += duplicates;
-                self.next_file = next_file;
+                self.next_file = self.next_file.max(next_file);
             }
-            Record::UnitsRewritten { units, next_file } => {
-                self.units = units;
-                self.next_file = next_file;
+            Record::UnitsReplaced {
+                removed,
+                added,
+                next_file,
+            } => {
+                self.units.retain(|file| !removed.contains(&file.name));
+                self.units.push(added);
+                self.next_file = self.next_file.max(next_file);
             }
             Record::Erased { bucket, unit } => {
                 self.erased.insert((bucket, unit));
+                self.erasing.insert((bucket, unit));
+            }
+            Record::ErasuresCompleted { units } => {
+                for unit in units {
+                    self.erasing.remove(&unit);
+                }
             }
             Record::Expired { removed } => {
                 for name in &removed {
@@ -161,6 +191,29 @@ impl LakeState {
         days
     }
 
+    /// What the manifest in a lake's directory says, without changing anything; `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if it cannot be read or is damaged.
+    pub fn read(io: &dyn LakeIo, dir: &Path) -> Result<Option<Self>, ColumnError> {
+        let path = dir.join(NAME);
+        let mut state = Self {
+            version: VERSION,
+            ..Self::default()
+        };
+        match read_file(io, &path, MAX_BYTES) {
+            Ok(content) => replay(&path, &content, &mut state)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ColumnError::io(&path, error)),
+        }
+        if state.version != VERSION {
+            let detail = format!("format version {} is not {VERSION}", state.version);
+            return Err(ColumnError::damaged(&path, detail));
+        }
+        Ok((state.buckets > 0).then_some(state))
+    }
+
     /// The event files of one day, by name.
     #[must_use]
     pub fn files_of(&self, day: i64) -> Vec<&FileMeta> {
@@ -177,10 +230,11 @@ impl LakeState {
 /// The open manifest.
 #[derive(Debug)]
 pub(super) struct Manifest {
+    dir: PathBuf,
     path: PathBuf,
     file: Arc<dyn LakeFile>,
     end: u64,
-    state: Arc<LakeState>,
+    whole_bytes: u64,
     has_failed: bool,
 }
 
@@ -208,47 +262,48 @@ fn good_record(bytes: &[u8]) -> Option<(Record, usize)> {
 }
 
 impl Manifest {
-    pub(super) fn open(io: &dyn LakeIo, dir: &Path, buckets: u16) -> Result<Self, ColumnError> {
+    /// Opens or makes the manifest; returns what it says too.
+    pub(super) fn open(
+        io: &dyn LakeIo,
+        dir: &Path,
+        buckets: u16,
+    ) -> Result<(Self, LakeState), ColumnError> {
         let path = dir.join(NAME);
         let failed = |e: io::Error| ColumnError::io(&path, e);
-        let mut state = LakeState {
-            version: VERSION,
-            buckets,
-            ..LakeState::default()
+        let state = match LakeState::read(io, dir)? {
+            Some(state) => state,
+            None => LakeState {
+                version: VERSION,
+                buckets,
+                ..LakeState::default()
+            },
         };
-        match read_file(io, &path, MAX_BYTES) {
-            Ok(content) => replay(&path, &content, &mut state)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        if state.version != VERSION {
-            let detail = format!("format version {} is not {VERSION}", state.version);
-            return Err(ColumnError::damaged(&path, detail));
-        }
         let whole = frame(&Record::Whole(Box::new(state.clone()))).map_err(failed)?;
         replace_file(io, dir, NAME, &whole).map_err(failed)?;
         let file = io.open(&path).map_err(failed)?;
-        Ok(Self {
-            end: whole.len() as u64,
-            file,
-            state: Arc::new(state),
-            has_failed: false,
+        let manifest = Self {
+            dir: dir.to_owned(),
             path,
-        })
+            file,
+            end: whole.len() as u64,
+            whole_bytes: whole.len() as u64,
+            has_failed: false,
+        };
+        Ok((manifest, state))
     }
 
-    pub(super) fn state(&self) -> Arc<LakeState> {
-        Arc::clone(&self.state)
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
-    /// Makes a record durable, then part of the state. After a failure other than a full disk
-    /// nothing is known of what the disk holds, so nothing more is committed until a restart.
-    pub(super) fn commit(&mut self, record: Record) -> Result<(), ColumnError> {
+    /// Makes a record durable. After a failure other than a full disk nothing is known of what
+    /// the disk holds, so nothing more is committed until the files are opened anew.
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), ColumnError> {
         if self.has_failed {
-            let detail = "an earlier commit failed; restart to read back what is there";
+            let detail = "an earlier commit failed; open the lake again to read what is there";
             return Err(ColumnError::damaged(&self.path, detail));
         }
-        let bytes = frame(&record).map_err(|e| ColumnError::io(&self.path, e))?;
+        let bytes = frame(record).map_err(|e| ColumnError::io(&self.path, e))?;
         let written = self
             .file
             .write_all_at(&bytes, self.end)
@@ -258,10 +313,35 @@ impl Manifest {
             return Err(ColumnError::io(&self.path, error));
         }
         self.end += bytes.len() as u64;
-        let mut state = LakeState::clone(&self.state);
-        state.apply(record);
-        self.state = Arc::new(state);
         Ok(())
+    }
+
+    /// Replaces many records by the whole they add up to; cheap where there is no need.
+    pub(super) fn shorten(
+        &mut self,
+        io: &dyn LakeIo,
+        state: &LakeState,
+    ) -> Result<(), ColumnError> {
+        if self.has_failed || self.end < LONG_BYTES.max(8 * self.whole_bytes) {
+            return Ok(());
+        }
+        let failed = |e: io::Error| ColumnError::io(&self.path, e);
+        let whole = frame(&Record::Whole(Box::new(state.clone()))).map_err(failed)?;
+        let replaced = replace_file(io, &self.dir, NAME, &whole).and_then(|()| io.open(&self.path));
+        match replaced {
+            Ok(file) => {
+                self.file = file;
+                self.end = whole.len() as u64;
+                self.whole_bytes = self.end;
+                Ok(())
+            }
+            // Without room nothing was renamed, and the longer file still says everything.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => {
+                self.has_failed = true;
+                Err(ColumnError::io(&self.path, error))
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
-//! Several files' rows of one bucket, all columns, as one run: ordered, copies and erased dropped.
+//! Several files' rows as one run: streamed bucket by bucket, copies and erased rows dropped.
+//!
+//! Every file is ordered by bucket, so all of them are read once, side by side; memory is one
+//! bucket of the files and a batch of each.
 
 use super::ColumnError;
-use super::file::{groups_of, read_batches};
+use super::file::{Batches, Wanted};
 use super::manifest::{FileMeta, LakeState};
 use super::schema::{column, event_schema};
 use crate::io::LakeIo;
@@ -9,7 +12,10 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type};
 use rustc_hash::FxHashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Rows of each file held at a time, besides those of the bucket in hand.
+const BATCH_ROWS: usize = 8192;
 
 /// One bucket's merged rows and the number of copies dropped.
 #[derive(Debug)]
@@ -18,31 +24,92 @@ pub(super) struct Merged {
     pub(super) duplicates: u64,
 }
 
-pub(super) fn merge_bucket(
-    io: &dyn LakeIo,
-    dir: &Path,
-    state: &LakeState,
-    files: &[FileMeta],
-    bucket: u16,
-) -> Result<Merged, ColumnError> {
-    let mut batches = Vec::new();
-    for file in files {
-        let groups = groups_of(&file.groups, bucket);
-        if !groups.is_empty() {
-            let path = dir.join(&file.name);
-            read_batches(io, &path, Some(groups), None, None, &mut |batch| {
-                batches.push(batch);
-                Ok(())
-            })?;
+/// Files being merged.
+pub(super) struct Merge<'m> {
+    dir: PathBuf,
+    state: &'m LakeState,
+    cursors: Vec<Cursor>,
+}
+
+impl<'m> Merge<'m> {
+    pub(super) fn open(
+        io: &dyn LakeIo,
+        dir: &Path,
+        state: &'m LakeState,
+        files: &[FileMeta],
+    ) -> Result<Self, ColumnError> {
+        let cursors = files.iter().map(|file| {
+            let wanted = Wanted {
+                batch_rows: Some(BATCH_ROWS),
+                ..Wanted::default()
+            };
+            Ok(Cursor {
+                batches: Batches::open(io, &dir.join(&file.name), wanted)?,
+                current: None,
+            })
+        });
+        Ok(Self {
+            dir: dir.to_owned(),
+            state,
+            cursors: cursors.collect::<Result<_, ColumnError>>()?,
+        })
+    }
+
+    /// The rows of a bucket; buckets are asked for in ascending order, each once.
+    pub(super) fn bucket(&mut self, bucket: u16) -> Result<Merged, ColumnError> {
+        let mut parts = Vec::new();
+        for cursor in &mut self.cursors {
+            cursor.take_bucket(bucket, &mut parts)?;
+        }
+        let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(&self.dir, e);
+        let all = concat_batches(&event_schema(), &parts).map_err(|e| refuse(&e))?;
+        let wrong = || ColumnError::damaged(&self.dir, "an event file has other columns");
+        let keys = Keys::of(&all).ok_or_else(wrong)?;
+        let (order, duplicates) = keys.order(bucket, self.state);
+        let batch = take_record_batch(&all, &UInt32Array::from(order)).map_err(|e| refuse(&e))?;
+        Ok(Merged { batch, duplicates })
+    }
+}
+
+/// One file, read up to some row.
+struct Cursor {
+    batches: Batches,
+    current: Option<RecordBatch>,
+}
+
+impl Cursor {
+    fn take_bucket(
+        &mut self,
+        bucket: u16,
+        parts: &mut Vec<RecordBatch>,
+    ) -> Result<(), ColumnError> {
+        loop {
+            let batch = match self.current.take() {
+                Some(batch) => batch,
+                None => match self.batches.next() {
+                    Some(batch) => batch?,
+                    None => return Ok(()),
+                },
+            };
+            let wrong = |detail| ColumnError::damaged(self.batches.path(), detail);
+            let buckets = batch.columns().get(column::BUCKET);
+            let buckets = buckets.and_then(|column| column.as_primitive_opt::<UInt16Type>());
+            let buckets = buckets.ok_or_else(|| wrong("an event file has other columns"))?;
+            let buckets = buckets.values();
+            if buckets.first().is_some_and(|first| *first < bucket) {
+                return Err(wrong("rows are not ordered by bucket"));
+            }
+            let ours = buckets.partition_point(|other| *other <= bucket);
+            let rows = batch.num_rows();
+            if ours > 0 {
+                parts.push(batch.slice(0, ours));
+            }
+            if ours < rows {
+                self.current = Some(batch.slice(ours, rows - ours));
+                return Ok(());
+            }
         }
     }
-    let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(dir, e);
-    let all = concat_batches(&event_schema(), &batches).map_err(|e| refuse(&e))?;
-    let wrong = || ColumnError::damaged(dir, "an event file has other columns");
-    let keys = Keys::of(&all).ok_or_else(wrong)?;
-    let (order, duplicates) = keys.order(bucket, state);
-    let batch = take_record_batch(&all, &UInt32Array::from(order)).map_err(|e| refuse(&e))?;
-    Ok(Merged { batch, duplicates })
 }
 
 struct Keys<'b> {

@@ -2,15 +2,17 @@
 
 use super::ColumnError;
 use super::file::{groups_of, read_batches};
+use super::hot::{HotTier, PartKey};
 use super::manifest::{FileMeta, LakeState};
 use super::schema::{column, reading_schema};
 use crate::io::LakeIo;
-use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::EventKind;
 
 /// Interned texts. Number 0 is "no text".
@@ -81,7 +83,7 @@ pub struct Rows {
     /// Position in `property_texts`, plus one; 0 for none.
     pub properties: Vec<u32>,
     /// JSON texts of properties.
-    pub property_texts: Vec<Box<str>>,
+    pub property_texts: Vec<Arc<str>>,
     pub(super) ids: Vec<[u8; 16]>,
 }
 
@@ -111,7 +113,54 @@ impl Rows {
     pub fn heap_bytes(&self) -> usize {
         let fixed = size_of::<u32>() * 2 + size_of::<i64>() + size_of::<f64>() + 1;
         let texts: usize = self.property_texts.iter().map(|text| text.len() + 16).sum();
-        self.len() * fixed + self.variants.len() * 16 + self.properties.len() * 4 + texts
+        self.len() * fixed
+            + self.variants.len() * 16
+            + self.properties.len() * 4
+            + self.ids.len() * 16
+            + texts
+    }
+
+    /// Appends some rows of others, but for those of erased units.
+    fn append(&mut self, other: &Self, range: Range<usize>, is_erased: &dyn Fn(u32) -> bool) {
+        let mut texts: FxHashMap<u32, u32> = FxHashMap::default();
+        let first = other
+            .variants
+            .partition_point(|(row, _)| *row < range.start);
+        let mut variants = other.variants.iter().skip(first).peekable();
+        for row in range {
+            let variant = variants.next_if(|(at, _)| *at == row);
+            let Some(unit) = other
+                .unit
+                .get(row)
+                .copied()
+                .filter(|unit| !is_erased(*unit))
+            else {
+                continue;
+            };
+            self.variants
+                .extend(variant.map(|(_, variant)| (self.unit.len(), *variant)));
+            self.unit.push(unit);
+            self.time_us.extend(other.time_us.get(row));
+            self.kind.extend(other.kind.get(row));
+            self.name.extend(other.name.get(row));
+            self.value.extend(other.value.get(row));
+            self.ids.extend(other.ids.get(row));
+            if let Some(number) = other.properties.get(row) {
+                let kept = texts.entry(*number).or_insert_with(|| {
+                    self.property_texts.extend(other.text_of(*number));
+                    match number {
+                        0 => 0,
+                        _ => u32::try_from(self.property_texts.len()).unwrap_or(0),
+                    }
+                });
+                self.properties.push(*kept);
+            }
+        }
+    }
+
+    fn text_of(&self, number: u32) -> Option<Arc<str>> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.property_texts.get(at).map(Arc::clone)
     }
 
     // Files of one day overlap until compaction: order them into one run and keep one copy of
@@ -141,6 +190,27 @@ fn pick<T: Copy>(column: &mut Vec<T>, order: &[usize]) {
     *column = picked.collect();
 }
 
+/// A row group that several buckets share, decoded whole: what every bucket would decode anew.
+/// Erased units are still in it; whoever takes rows leaves them out.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) rows: Rows,
+    /// Bucket of each row, ascending.
+    buckets: Vec<u16>,
+}
+
+impl Part {
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.rows.heap_bytes() + self.buckets.len() * 2
+    }
+
+    fn range_of(&self, bucket: u16) -> Range<usize> {
+        let start = self.buckets.partition_point(|other| *other < bucket);
+        let end = self.buckets.partition_point(|other| *other <= bucket);
+        start..end
+    }
+}
+
 /// What a scan needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scan<'a> {
@@ -148,6 +218,7 @@ pub(super) struct Scan<'a> {
     pub(super) dir: &'a Path,
     pub(super) state: &'a LakeState,
     pub(super) with_properties: bool,
+    pub(super) hot: &'a HotTier,
 }
 
 impl Scan<'_> {
@@ -178,10 +249,58 @@ impl Scan<'_> {
         rows: &mut Rows,
         texts: &Mutex<Texts>,
     ) -> Result<(), ColumnError> {
-        let groups = groups_of(&file.groups, bucket);
-        if groups.is_empty() {
+        let erased = &self.state.erased;
+        let (shared, own): (Vec<usize>, Vec<usize>) =
+            groups_of(&file.groups, bucket).into_iter().partition(|at| {
+                let group = file.groups.get(*at);
+                group.is_some_and(|group| group.first_bucket < group.last_bucket)
+            });
+        for group in shared {
+            let part = self.part(file, group, texts)?;
+            let range = part.range_of(bucket);
+            rows.append(&part.rows, range, &|unit| erased.contains(&(bucket, unit)));
+        }
+        if own.is_empty() {
             return Ok(());
         }
+        self.read(file, own, with_ids, &mut |decoder| {
+            let kept = decoder.kept(Some(bucket), erased)?;
+            decoder.push(&kept, rows, texts)
+        })
+    }
+
+    fn part(
+        &self,
+        file: &FileMeta,
+        group: usize,
+        texts: &Mutex<Texts>,
+    ) -> Result<Arc<Part>, ColumnError> {
+        let key = PartKey {
+            file: file.checksum,
+            group,
+            with_properties: self.with_properties,
+        };
+        if let Some(part) = self.hot.part(&key) {
+            return Ok(part);
+        }
+        let mut part = Part::default();
+        self.read(file, vec![group], true, &mut |decoder| {
+            let kept = decoder.kept(None, &BTreeSet::new())?;
+            part.buckets.extend(decoder.buckets(&kept)?);
+            decoder.push(&kept, &mut part.rows, texts)
+        })?;
+        let part = Arc::new(part);
+        self.hot.put_part(key, &part);
+        Ok(part)
+    }
+
+    fn read(
+        &self,
+        file: &FileMeta,
+        groups: Vec<usize>,
+        with_ids: bool,
+        each: &mut dyn FnMut(&Decoder<'_>) -> Result<(), &'static str>,
+    ) -> Result<(), ColumnError> {
         let mut columns = vec![
             column::BUCKET,
             column::UNIT,
@@ -200,20 +319,16 @@ impl Scan<'_> {
         }
         let path = self.dir.join(&file.name);
         let schema = Some(reading_schema());
-        let io = self.io;
         read_batches(
-            io,
+            self.io,
             &path,
             Some(groups),
             Some(&columns),
             schema,
             &mut |batch| {
-                let decoder = Decoder { batch: &batch };
                 let wrong =
                     |column| ColumnError::damaged(&path, format!("column {column} is wrong"));
-                decoder
-                    .push(bucket, &self.state.erased, rows, texts)
-                    .map_err(wrong)
+                each(&Decoder { batch: &batch }).map_err(wrong)
             },
         )
     }
@@ -226,14 +341,12 @@ struct Decoder<'b> {
 impl Decoder<'_> {
     fn push(
         &self,
-        bucket: u16,
-        erased: &BTreeSet<(u16, u32)>,
+        kept: &[usize],
         rows: &mut Rows,
         texts: &Mutex<Texts>,
     ) -> Result<(), &'static str> {
         let unit = self.column("unit")?;
         let unit = unit.as_primitive_opt::<UInt32Type>().ok_or("unit")?;
-        let kept = self.kept(bucket, erased, unit)?;
         let time = self.column("time")?;
         let time = time
             .as_primitive_opt::<TimestampMicrosecondType>()
@@ -252,7 +365,7 @@ impl Decoder<'_> {
             }
         }));
         let kind_of = |text: &str| text.parse::<EventKind>().ok();
-        let kinds = self.texts("kind", &kept, kind_of)?;
+        let kinds = self.texts("kind", kept, kind_of)?;
         for kind in kinds {
             rows.kind.push(kind.flatten().ok_or("kind")?);
         }
@@ -260,44 +373,59 @@ impl Decoder<'_> {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
             texts.intern(text)
         };
-        let names = self.texts("name", &kept, intern)?;
+        let names = self.texts("name", kept, intern)?;
         rows.name
             .extend(names.into_iter().map(Option::unwrap_or_default));
-        let variants = self.texts("variant", &kept, intern)?;
+        let variants = self.texts("variant", kept, intern)?;
         let found = (start..).zip(variants);
         rows.variants
             .extend(found.filter_map(|(row, variant)| Some((row, variant?))));
         if self.batch.column_by_name("properties").is_some() {
-            self.push_properties(&kept, rows)?;
+            self.push_properties(kept, rows)?;
         }
         if let Some(ids) = self.batch.column_by_name("event_id") {
             let ids = ids.as_fixed_size_binary_opt().ok_or("event_id")?;
             for row in kept {
                 rows.ids
-                    .push(ids.value(row).try_into().map_err(|_| "event_id")?);
+                    .push(ids.value(*row).try_into().map_err(|_| "event_id")?);
             }
         }
         Ok(())
     }
 
+    /// The rows to keep: of one bucket or of all, not quarantined, not erased.
     fn kept(
         &self,
-        bucket: u16,
+        bucket: Option<u16>,
         erased: &BTreeSet<(u16, u32)>,
-        unit: &UInt32Array,
     ) -> Result<Vec<usize>, &'static str> {
+        let unit = self.column("unit")?;
+        let unit = unit.as_primitive_opt::<UInt32Type>().ok_or("unit")?;
         let buckets = self.column("bucket")?;
         let buckets = buckets.as_primitive_opt::<UInt16Type>().ok_or("bucket")?;
         let quarantined = self.column("quarantined")?;
         let quarantined = quarantined.as_boolean_opt().ok_or("quarantined")?;
         let has_quarantined = quarantined.true_count() > 0;
-        let mut erased_here = erased.range((bucket, 0)..=(bucket, u32::MAX));
-        let has_erased = erased_here.next().is_some();
+        let has_erased = match bucket {
+            Some(bucket) => erased
+                .range((bucket, 0)..=(bucket, u32::MAX))
+                .next()
+                .is_some(),
+            None => !erased.is_empty(),
+        };
         let kept = (0..self.batch.num_rows())
-            .filter(|row| buckets.value(*row) == bucket)
+            .filter(|row| bucket.is_none_or(|bucket| buckets.value(*row) == bucket))
             .filter(|row| !has_quarantined || !quarantined.value(*row))
-            .filter(|row| !has_erased || !erased.contains(&(bucket, unit.value(*row))));
+            .filter(|row| {
+                !has_erased || !erased.contains(&(buckets.value(*row), unit.value(*row)))
+            });
         Ok(kept.collect())
+    }
+
+    fn buckets(&self, kept: &[usize]) -> Result<Vec<u16>, &'static str> {
+        let buckets = self.column("bucket")?;
+        let buckets = buckets.as_primitive_opt::<UInt16Type>().ok_or("bucket")?;
+        Ok(kept.iter().map(|row| buckets.value(*row)).collect())
     }
 
     fn push_properties(&self, kept: &[usize], rows: &mut Rows) -> Result<(), &'static str> {

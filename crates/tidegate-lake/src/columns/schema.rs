@@ -23,7 +23,11 @@ pub(super) mod column {
     pub(in crate::columns) const NAME: usize = 6;
     pub(in crate::columns) const VALUE: usize = 7;
     pub(in crate::columns) const VARIANT: usize = 8;
+    pub(in crate::columns) const FLAGS: usize = 9;
     pub(in crate::columns) const PROPERTIES: usize = 10;
+    pub(in crate::columns) const RECEIVED: usize = 11;
+    pub(in crate::columns) const SENT: usize = 12;
+    pub(in crate::columns) const TRACE_ID: usize = 13;
     pub(in crate::columns) const QUARANTINED: usize = 14;
 }
 

@@ -41,6 +41,9 @@ struct Bucket {
 pub(super) struct Units {
     buckets: Vec<Bucket>,
     staged: Vec<UnitEntry>,
+    /// Names of hidden units until nothing of them is left, so that asking for an erasure again
+    /// finds the one under way.
+    leaving: FxHashMap<Box<str>, (u16, u32)>,
 }
 
 impl Units {
@@ -52,6 +55,7 @@ impl Units {
         let mut units = Self {
             buckets: (0..state.buckets).map(|_| Bucket::default()).collect(),
             staged: Vec::new(),
+            leaving: FxHashMap::default(),
         };
         for file in &state.units {
             read_entries(io, &dir.join(&file.name), &mut |entry| {
@@ -62,7 +66,13 @@ impl Units {
     }
 
     fn learn(&mut self, entry: UnitEntry, state: &LakeState) {
-        let is_erased = state.erased.contains(&(entry.bucket, entry.unit));
+        let place = (entry.bucket, entry.unit);
+        let is_erased = state.erased.contains(&place);
+        if state.erasing.contains(&place)
+            && let Some(unit_id) = &entry.unit_id
+        {
+            self.leaving.insert(unit_id.clone(), place);
+        }
         if let Some(bucket) = self.buckets.get_mut(usize::from(entry.bucket)) {
             bucket.next = bucket.next.max(entry.unit + 1);
             if let Some(unit_id) = entry.unit_id.filter(|_| !is_erased) {
@@ -107,8 +117,24 @@ impl Units {
         (number, ordinal)
     }
 
-    pub(super) fn staged(&self) -> &[UnitEntry] {
-        &self.staged
+    pub(super) fn staged(&self) -> Vec<UnitEntry> {
+        self.staged.clone()
+    }
+
+    /// The names of a bucket's units by ordinal; erased ones have none.
+    pub(super) fn names(&self, bucket: u16) -> Vec<Option<Box<str>>> {
+        let Some(bucket) = self.buckets.get(usize::from(bucket)) else {
+            return Vec::new();
+        };
+        let count = usize::try_from(bucket.next).unwrap_or(0);
+        let mut names = vec![None; count];
+        for (name, ordinal) in &bucket.ordinals {
+            let at = usize::try_from(*ordinal).unwrap_or(usize::MAX);
+            if let Some(place) = names.get_mut(at) {
+                *place = Some(name.clone());
+            }
+        }
+        names
     }
 
     pub(super) fn commit(&mut self) {
@@ -126,11 +152,23 @@ impl Units {
         }
     }
 
+    /// Forgets a unit that was hidden.
     pub(super) fn forget(&mut self, unit: &str) {
         let number = bucket_of(unit, self.bucket_count());
-        if let Some(bucket) = self.buckets.get_mut(usize::from(number)) {
-            bucket.ordinals.remove(unit);
+        let bucket = self.buckets.get_mut(usize::from(number));
+        if let Some(ordinal) = bucket.and_then(|bucket| bucket.ordinals.remove(unit)) {
+            self.leaving.insert(unit.into(), (number, ordinal));
         }
+    }
+
+    /// The place of a unit that is hidden and not yet rewritten away.
+    pub(super) fn leaving(&self, unit: &str) -> Option<(u16, u32)> {
+        self.leaving.get(unit).copied()
+    }
+
+    /// Forgets even that units were hidden: nothing of them is left.
+    pub(super) fn completed(&mut self, places: &[(u16, u32)]) {
+        self.leaving.retain(|_, place| !places.contains(place));
     }
 }
 

@@ -6,7 +6,7 @@ use super::manifest::{FileMeta, LakeState};
 use super::schema::column;
 use super::store::ColumnStore;
 use super::units::{bucket_of, read_entries};
-use crate::log::EventLog;
+use crate::log::{Committed, EventLog};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type};
 use serde::Serialize;
@@ -30,20 +30,20 @@ pub struct VerifyReport {
 }
 
 impl ColumnStore {
-    /// Reads every file and the log again. `progress` is told files done and files in all.
+    /// Reads every file, and the log if it can be read, again. `progress` is told files done and files in all.
     ///
     /// # Errors
     /// [`ColumnError::Log`] if the log cannot be listed. Everything else is a problem in the
     /// report, so that one damaged file does not hide the next.
     pub fn verify(
         &self,
-        log: &EventLog,
+        log: Option<&EventLog>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<VerifyReport, ColumnError> {
         let state = self.state();
         let mut report = VerifyReport {
             files: state.files.len(),
-            log_segments: log.segments()?,
+            log_segments: log.map_or(Ok(0), EventLog::segments)?,
             ..VerifyReport::default()
         };
         self.verify_units(&state, &mut report.problems);
@@ -139,7 +139,7 @@ impl ColumnStore {
 
     // Ids are counted in passes over their residues, so that memory is bounded however many
     // there are.
-    fn count_events(&self, log: &EventLog, state: &LakeState, report: &mut VerifyReport) {
+    fn count_events(&self, log: Option<&EventLog>, state: &LakeState, report: &mut VerifyReport) {
         let passes = u128::from(state.rows() / IDS_PER_PASS + 1);
         for pass in 0..passes {
             let mut ids: Vec<u128> = Vec::new();
@@ -152,7 +152,7 @@ impl ColumnStore {
                 // A file that cannot be read has been reported already.
                 let _ = self.each_id(file, &mut keep);
             }
-            let read = log.read_from(state.flushed_sequence, &mut |stretch| {
+            let mut each = |stretch: Committed| {
                 let sequenced = (stretch.first_sequence..).zip(&stretch.events);
                 for (sequence, event) in sequenced {
                     if sequence >= state.flushed_sequence {
@@ -160,8 +160,9 @@ impl ColumnStore {
                     }
                 }
                 true
-            });
-            if let Err(error) = read
+            };
+            let read = log.map(|log| log.read_from(state.flushed_sequence, &mut each));
+            if let Some(Err(error)) = read
                 && pass == 0
             {
                 report.problems.push(error_text(&error));
@@ -243,7 +244,7 @@ impl OrderCheck {
 }
 
 /// An error with its causes, as one line.
-fn error_text(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -83,7 +83,7 @@ pub(super) fn recover(
             check_joint(&before, end, recovered.report.next_sequence, first_sequence)?;
             recovered.sealed.push(before);
         }
-        let end = recovered.take_segment(&opened, sink)?;
+        let (end, _) = recovered.take_segment(&opened, sink)?;
         recovered.current = Some((opened, end));
     }
     if let Some((last, end)) = &recovered.current {
@@ -126,7 +126,7 @@ impl Recovered {
         &mut self,
         segment: &Segment,
         sink: &mut dyn CommitSink,
-    ) -> Result<u64, LogError> {
+    ) -> Result<(u64, u64), LogError> {
         let report = &mut self.report;
         let recent = &mut self.recent;
         let last_frame = &mut self.last_frame;
@@ -134,6 +134,7 @@ impl Recovered {
         each_frame(
             segment,
             segment.first_sequence,
+            0,
             &mut |offset, header, events| {
                 *last_frame = Some((offset, header.frame_bytes()));
                 report.frames += 1;
@@ -152,16 +153,23 @@ impl Recovered {
     }
 }
 
-/// Reads the frames of a segment from its start; returns where they end.
+/// Reads the frames of a segment from its start, passing over those that end at or below
+/// `skip_below` by their headers alone; returns where they end, as byte and as sequence.
 fn each_frame(
     segment: &Segment,
     first_sequence: u64,
+    skip_below: u64,
     each: &mut dyn FnMut(u64, &FrameHeader, Vec<Event>) -> bool,
-) -> Result<u64, LogError> {
+) -> Result<(u64, u64), LogError> {
     let (mut offset, mut expected) = (FIRST_FRAME, first_sequence);
     while let Some(header) = segment.header_at(offset)? {
         if header.sequence != expected {
             break;
+        }
+        if expected + u64::from(header.events) <= skip_below {
+            offset += header.frame_bytes();
+            expected += u64::from(header.events);
+            continue;
         }
         let Some(body) = segment.intact_body(&header, offset)? else {
             break;
@@ -176,7 +184,7 @@ fn each_frame(
             break;
         }
     }
-    Ok(offset)
+    Ok((offset, expected))
 }
 
 fn tail(last: &Segment, end: u64, expected: u64) -> Result<Option<TornTail>, LogError> {
@@ -238,7 +246,6 @@ pub(super) fn read_range(
     each: &mut dyn FnMut(Committed) -> bool,
 ) -> Result<(), LogError> {
     let firsts = segment::list(io, dir)?.segments;
-    let mut reached = None;
     for (index, first) in firsts.iter().enumerate() {
         let ends_before = firsts.get(index + 1).is_some_and(|next| *next <= sequence);
         if ends_before || *first >= end {
@@ -246,24 +253,23 @@ pub(super) fn read_range(
         }
         let opened = Segment::open(io, dir, *first)?;
         let mut go_on = true;
-        let stopped = each_frame(&opened, *first, &mut |_, header, events| {
-            let frame_end = header.sequence + u64::from(header.events);
-            if frame_end > sequence && header.sequence < end {
-                go_on = each(Committed {
-                    first_sequence: header.sequence,
-                    events,
-                });
-            }
-            reached = Some(frame_end);
-            go_on && frame_end < end
-        })?;
+        let (stopped, reached) =
+            each_frame(&opened, *first, sequence, &mut |_, header, events| {
+                let frame_end = header.sequence + u64::from(header.events);
+                if header.sequence < end {
+                    go_on = each(Committed {
+                        first_sequence: header.sequence,
+                        events,
+                    });
+                }
+                go_on && frame_end < end
+            })?;
         let segment_end = firsts.get(index + 1).copied().unwrap_or(end).min(end);
         if !go_on {
             return Ok(());
         }
-        if reached.unwrap_or(*first) < segment_end {
-            let expected = reached.unwrap_or(*first);
-            return Err(opened.corrupt(stopped, expected, "frame is damaged"));
+        if reached < segment_end {
+            return Err(opened.corrupt(stopped, reached, "frame is damaged"));
         }
     }
     Ok(())

@@ -24,7 +24,11 @@ pub(super) enum Command {
     },
     Trim {
         sequence: u64,
+        for_good: bool,
         done: SyncSender<Result<(), AppendError>>,
+    },
+    Seal {
+        done: SyncSender<Result<u64, AppendError>>,
     },
 }
 
@@ -90,9 +94,16 @@ impl Writer {
                 },
             };
             match first {
-                Command::Trim { sequence, done } => {
+                Command::Trim {
+                    sequence,
+                    for_good,
+                    done,
+                } => {
                     // A caller that went away no longer needs the answer.
-                    let _ = done.send(self.trim(sequence));
+                    let _ = done.send(self.trim(sequence, for_good));
+                }
+                Command::Seal { done } => {
+                    let _ = done.send(self.seal());
                 }
                 Command::Append {
                     events,
@@ -213,6 +224,25 @@ impl Writer {
         {
             return Ok(());
         }
+        self.start_segment(frame_bytes)
+    }
+
+    /// Begins a new segment where the current one holds anything; returns its first sequence.
+    fn seal(&mut self) -> Result<u64, AppendError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let is_empty = self
+            .current
+            .as_ref()
+            .is_none_or(|current| current.segment.first_sequence == self.next_sequence);
+        if !is_empty {
+            self.start_segment(0)?;
+        }
+        Ok(self.next_sequence)
+    }
+
+    fn start_segment(&mut self, frame_bytes: u64) -> Result<(), AppendError> {
         let least = self
             .options
             .segment_bytes
@@ -281,7 +311,8 @@ impl Writer {
         failed
     }
 
-    fn trim(&mut self, sequence: u64) -> Result<(), AppendError> {
+    // For good means that no byte of what is given up is kept for reuse.
+    fn trim(&mut self, sequence: u64, for_good: bool) -> Result<(), AppendError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -292,9 +323,14 @@ impl Writer {
             if next.or(current).is_none_or(|end| end > sequence) {
                 break;
             }
-            let given_up = self.give_up(&oldest.clone());
+            let given_up = self.give_up(&oldest.clone(), for_good);
             given_up.map_err(|error| self.fail("trim the log", &error))?;
             self.sealed.pop_front();
+            changed = true;
+        }
+        while for_good && let Some(name) = self.free.pop() {
+            let removed = self.io.remove(&self.dir.join(name));
+            removed.map_err(|error| self.fail("remove a spare segment", &error))?;
             changed = true;
         }
         if changed {
@@ -304,8 +340,8 @@ impl Writer {
         Ok(())
     }
 
-    fn give_up(&mut self, segment: &Segment) -> io::Result<()> {
-        if self.free.len() >= self.options.free_segments {
+    fn give_up(&mut self, segment: &Segment, for_good: bool) -> io::Result<()> {
+        if for_good || self.free.len() >= self.options.free_segments {
             return self.io.remove(&segment.path);
         }
         let name = format!("{:020}.free", segment.first_sequence);

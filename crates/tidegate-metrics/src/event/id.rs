@@ -4,6 +4,7 @@
 //! as version 8, "vendor specific" (RFC 9562 section 5.8), so that the two can be told apart.
 
 use std::fmt;
+use xxhash_rust::xxh3::Xxh3;
 
 /// A 128-bit event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +25,18 @@ const VARIANT_MASK: u128 = 0b11 << 62;
 const VARIANT_RFC: u128 = 0b10 << 62;
 
 impl EventId {
+    /// An id made of what an event says: a hash over the parts, marked as version 8. Parts are
+    /// told apart by their lengths.
+    #[must_use]
+    pub fn hashed(parts: &[&[u8]]) -> Self {
+        let mut hash = Xxh3::new();
+        for part in parts {
+            hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(part);
+        }
+        Self::derived(hash.digest128())
+    }
+
     pub(super) fn derived(hash: u128) -> Self {
         Self((hash & !VERSION_MASK & !VARIANT_MASK) | VERSION_8 | VARIANT_RFC)
     }

@@ -17,7 +17,7 @@ const MAX_CREDENTIAL_BYTES: usize = 300;
 const BOOTSTRAP: &str = "bootstrap";
 
 /// One credential as the book keeps it: never the secret, only its hash.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BookEntry {
     /// Hash of the verifier (or of the whole bootstrap token).
     pub hash: CredentialHash,
@@ -66,15 +66,58 @@ pub enum Refusal {
 /// Every live credential by selector, and the bootstrap token if one was configured.
 #[derive(Debug, Default)]
 pub struct AccessBook {
-    entries: HashMap<String, BookEntry>,
-    bootstrap: Option<BookEntry>,
+    callers: HashMap<String, Caller>,
+    bootstrap: Option<Caller>,
+}
+
+/// An entry, and whom it lets in: made once, so that a request only looks it up.
+#[derive(Debug)]
+struct Caller {
+    entry: BookEntry,
+    principal: Principal,
+}
+
+impl Caller {
+    fn new(id: &str, entry: BookEntry) -> Self {
+        let principal = Principal::new(
+            PrincipalKind::Token,
+            id.to_owned(),
+            Some(entry.project.clone()),
+            vec![entry.role],
+        );
+        Self { entry, principal }
+    }
+
+    fn let_in(&self, now_us: i64) -> Result<Principal, Refusal> {
+        self.entry.refuse_if_over(now_us)?;
+        Ok(self.principal.clone())
+    }
 }
 
 impl AccessBook {
     /// A book of `entries` by selector.
     #[must_use]
     pub fn new(entries: HashMap<String, BookEntry>, bootstrap: Option<BookEntry>) -> Self {
-        Self { entries, bootstrap }
+        let callers = entries
+            .into_iter()
+            .map(|(selector, entry)| {
+                let caller = Caller::new(&selector, entry);
+                (selector, caller)
+            })
+            .collect();
+        Self {
+            callers,
+            bootstrap: bootstrap.map(|entry| Caller::new(BOOTSTRAP, entry)),
+        }
+    }
+
+    /// Whether the stored credentials are exactly `entries`.
+    #[must_use]
+    pub fn has_exactly(&self, entries: &HashMap<String, BookEntry>) -> bool {
+        self.callers.len() == entries.len()
+            && entries
+                .iter()
+                .all(|(selector, entry)| self.entry(selector) == Some(entry))
     }
 
     /// The entry that lets `token` in as administrator of the default project.
@@ -97,21 +140,31 @@ impl AccessBook {
         if credential.is_empty() || credential.len() > MAX_CREDENTIAL_BYTES {
             return Err(Refusal::Malformed);
         }
-        if let Some(entry) = &self.bootstrap
-            && entry.hash.matches(&Secret::new(credential))
-        {
-            return Ok(principal_of(BOOTSTRAP, entry));
+        let stored = PresentedCredential::parse(credential)
+            .map_err(|_| Refusal::Malformed)
+            .and_then(|presented| {
+                let caller = self.callers.get(&presented.selector);
+                caller
+                    .filter(|caller| caller.entry.hash.matches(&presented.verifier))
+                    .ok_or(Refusal::Unknown)
+            });
+        match (stored, &self.bootstrap) {
+            (Ok(caller), _) => caller.let_in(now_us),
+            (Err(_), Some(caller)) if caller.entry.hash.matches(&Secret::new(credential)) => {
+                caller.let_in(now_us)
+            }
+            (Err(refusal), _) => Err(refusal),
         }
-        let presented = PresentedCredential::parse(credential).map_err(|_| Refusal::Malformed)?;
-        let entry = self
-            .entries
-            .get(&presented.selector)
-            .ok_or(Refusal::Unknown)?;
-        if !entry.hash.matches(&presented.verifier) {
-            return Err(Refusal::Unknown);
-        }
+    }
+
+    /// Until when the caller `id` is let in, in Unix microseconds; `None` without an end.
+    ///
+    /// # Errors
+    /// Why it is not let in at `now_us`, whatever it was before.
+    pub fn let_in_until(&self, id: &str, now_us: i64) -> Result<Option<i64>, Refusal> {
+        let entry = self.entry(id).ok_or(Refusal::Unknown)?;
         entry.refuse_if_over(now_us)?;
-        Ok(principal_of(&presented.selector, entry))
+        Ok(entry.expires_at_us)
     }
 
     /// The ticket that lets the caller `id` in to its event stream without headers; `None` for a
@@ -130,47 +183,41 @@ impl AccessBook {
             return Err(Refusal::Malformed);
         }
         let id = ticket::selector_of(ticket).ok_or(Refusal::Malformed)?;
-        let entry = self.entry(id).ok_or(Refusal::Unknown)?;
-        if !ticket::is_genuine(ticket, id, entry.hash.as_bytes()) {
+        let caller = self.caller(id).ok_or(Refusal::Unknown)?;
+        if !ticket::is_genuine(ticket, id, caller.entry.hash.as_bytes()) {
             return Err(Refusal::Unknown);
         }
-        entry.refuse_if_over(now_us)?;
-        Ok(principal_of(id, entry))
+        caller.let_in(now_us)
+    }
+
+    fn caller(&self, id: &str) -> Option<&Caller> {
+        match id {
+            BOOTSTRAP => self.bootstrap.as_ref(),
+            selector => self.callers.get(selector),
+        }
     }
 
     fn entry(&self, id: &str) -> Option<&BookEntry> {
-        match id {
-            BOOTSTRAP => self.bootstrap.as_ref(),
-            selector => self.entries.get(selector),
-        }
+        Some(&self.caller(id)?.entry)
     }
 
     /// The configured bootstrap credential, which a reload of the book keeps.
     #[must_use]
     pub fn bootstrap(&self) -> Option<&BookEntry> {
-        self.bootstrap.as_ref()
+        self.entry(BOOTSTRAP)
     }
 
     /// How many stored credentials there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.callers.len()
     }
 
     /// Whether no credential is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.callers.is_empty()
     }
-}
-
-fn principal_of(id: &str, entry: &BookEntry) -> Principal {
-    Principal::new(
-        PrincipalKind::Token,
-        id.to_owned(),
-        Some(entry.project.clone()),
-        vec![entry.role],
-    )
 }
 
 #[cfg(test)]

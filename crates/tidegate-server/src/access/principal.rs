@@ -1,5 +1,8 @@
 //! The caller, once known: who it is for the audit trail, and what it may do.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use super::{Permission, PermissionSet, Role};
 
 /// Where a principal's identity comes from.
@@ -15,9 +18,13 @@ pub enum PrincipalKind {
     FlagdPort,
 }
 
-/// An authenticated caller.
+/// An authenticated caller. Cheap to clone, because every request carries one.
 #[derive(Debug, Clone)]
-pub struct Principal {
+pub struct Principal(Arc<Identity>);
+
+/// What is known of a caller.
+#[derive(Debug)]
+pub struct Identity {
     /// Where the identity comes from.
     pub kind: PrincipalKind,
     /// Stable id for audit and rate limits: a token selector or a user id.
@@ -36,15 +43,25 @@ impl Principal {
         let permissions = roles.iter().fold(PermissionSet::NONE, |set, role| {
             set.union(role.permissions())
         });
-        Self {
+        Self(Arc::new(Identity {
             kind,
             id,
             project,
             roles,
             permissions,
-        }
+        }))
     }
+}
 
+impl Deref for Principal {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl Identity {
     /// Whether the table grants `permission` to this caller.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {

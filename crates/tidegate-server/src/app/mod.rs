@@ -95,7 +95,11 @@ impl App {
             .ok_or_else(|| StoreError::Unavailable {
                 retryable: true,
                 not_applied: true,
-                reason: "it could not be opened yet; the log says why".to_owned(),
+                reason: if self.operations.serves_a_file {
+                    "this server serves a file and keeps nothing".to_owned()
+                } else {
+                    "it could not be opened yet; the log says why".to_owned()
+                },
             })
     }
 }

@@ -16,6 +16,7 @@ use super::structs::{self, StructLimits};
 use crate::access::Principal;
 use crate::app::App;
 use crate::live::LiveSet;
+use crate::meters::{Asked, Reasons};
 
 /// The largest whole number that every client holds exactly: 2^53 - 1.
 const LARGEST_WHOLE: i64 = (1 << 53) - 1;
@@ -65,6 +66,7 @@ pub(crate) struct Answers {
 /// Who asks, of which flags, in which context.
 #[derive(Debug)]
 pub(crate) struct Question {
+    asked: Asked,
     project: String,
     selector: Selector,
     context: Map<String, Value>,
@@ -72,11 +74,13 @@ pub(crate) struct Question {
 
 impl Question {
     pub(crate) fn new(
+        asked: Asked,
         principal: &Principal,
         selector: Selector,
         context: Map<String, Value>,
     ) -> Self {
         Self {
+            asked,
             project: principal.default_project().to_owned(),
             selector,
             context,
@@ -99,7 +103,10 @@ impl Question {
         if !self.selector.admits(&self.project, resolution.metadata) {
             return Err(status::flag_not_found(key));
         }
-        self.answer(&resolution, Some(kind))
+        let answer = self.answer(&resolution, Some(kind));
+        let reason = answer.as_ref().map_or(Reason::Error, |_| resolution.reason);
+        app.operations.meters.evaluated(self.asked, reason);
+        answer
     }
 
     /// Every flag that resolves, each as whatever it is.
@@ -111,13 +118,17 @@ impl Question {
         let set = place.peek();
         let bound = set.ruleset.bind(&self.context, app.clock.now_seconds());
         let mut answers = Vec::with_capacity(set.ruleset.len());
+        let mut reasons = Reasons::default();
         set.ruleset.evaluate_all(&bound, |key, resolution| {
-            if self.selector.admits(&self.project, resolution.metadata)
-                && let Ok(answer) = self.answer(&resolution, None)
-            {
+            if !self.selector.admits(&self.project, resolution.metadata) {
+                return;
+            }
+            reasons.note(resolution.reason);
+            if let Ok(answer) = self.answer(&resolution, None) {
                 answers.push((key.to_owned(), answer));
             }
         });
+        app.operations.meters.evaluated_all(self.asked, &reasons);
         Ok(Answers {
             by_key: answers,
             metadata: self.set_metadata(&set),

@@ -18,6 +18,7 @@ use super::proto::evaluation_v1 as wire;
 use super::{status, structs};
 use crate::app::App;
 use crate::clients::Protocol;
+use crate::meters::Asked;
 
 /// The service over gRPC.
 #[derive(Clone)]
@@ -39,6 +40,7 @@ impl EvaluationV1 {
         let caller = Caller::of(&request, "")?;
         let (key, context) = sent(request.into_inner());
         let question = Question::new(
+            Asked::EvaluationV1,
             &caller.principal,
             caller.selector,
             context_of(context, &self.app)?,
@@ -75,7 +77,12 @@ impl wire::service_server::Service for EvaluationV1 {
     ) -> Result<Response<wire::ResolveAllResponse>, Status> {
         let caller = Caller::of(&request, "")?;
         let context = context_of(request.into_inner().context, &self.app)?;
-        let question = Question::new(&caller.principal, caller.selector, context);
+        let question = Question::new(
+            Asked::EvaluationV1,
+            &caller.principal,
+            caller.selector,
+            context,
+        );
         let answers = question.ask_all(&self.app)?;
         let metadata = Some(structs::from_json(&answers.metadata));
         let flags = answers.by_key.into_iter();

@@ -13,6 +13,7 @@ use super::proto::evaluation_v2 as wire;
 use super::structs;
 use crate::app::App;
 use crate::clients::Protocol;
+use crate::meters::Asked;
 
 /// The service over gRPC.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ impl EvaluationV2 {
         let caller = Caller::of(&request, "")?;
         let (key, context) = sent(request.into_inner());
         let question = Question::new(
+            Asked::EvaluationV2,
             &caller.principal,
             caller.selector,
             context_of(context, &self.app)?,

@@ -4,7 +4,8 @@
 //! `configuration_change` names the flags that really differ within the client's selector, and
 //! is not sent where none does. `keep_alive` comes after 20 seconds without anything else.
 //! `provider_shutdown` comes last when the server drains. A deadline that the client set ends the
-//! stream with DEADLINE_EXCEEDED, and clients reopen it.
+//! stream with DEADLINE_EXCEEDED, and clients reopen it. A credential that is no longer let in ends
+//! it with UNAUTHENTICATED.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tonic::Status;
 
 use super::selector::Selector;
+use super::status;
 use crate::access::Principal;
 use crate::app::App;
 use crate::clients::{Introduction, Protocol, Registration};
@@ -68,7 +70,7 @@ pub(crate) fn open(
         .project(project)
         .ok_or_else(|| Status::unavailable("the project is not served yet"))?;
     let registration = register(app, principal, &opening, None)?;
-    let watch = Watch::new(place, None, &app.streams).with_deadline(opening.deadline);
+    let watch = Watch::new(place, None, app, principal).with_deadline(opening.deadline);
     let selected = selected_keys(&opening.selector, &watch.place().load());
     let feed = Feed {
         app: app.clone(),
@@ -146,6 +148,10 @@ impl Feed {
                     return Err(Status::deadline_exceeded(
                         "the stream's deadline has passed",
                     ));
+                }
+                Wake::Dismissed(refusal) => {
+                    self.stage = Stage::Ended;
+                    return Err(status::dismissed(refusal));
                 }
                 Wake::Changed(difference) => {
                     let flags = self.within_selection(difference);

@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tonic::Status;
 use tower::ServiceExt as _;
 
@@ -104,7 +104,11 @@ async fn call_v2(State(app): State<App>, Path(method): Path<String>, request: Re
 
 async fn call_sync(State(app): State<App>, request: Request) -> Response {
     if !is_grpc(request.headers()) {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+        let cure = "this service speaks gRPC alone: send application/grpc";
+        return connect::refusal(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &Status::invalid_argument(cure),
+        );
     }
     let service = ServerSync::new(FlagSync::new(app));
     grpc(service.max_decoding_message_size(MESSAGE_BYTES), request).await
@@ -125,18 +129,9 @@ where
 }
 
 /// Whether a request speaks gRPC.
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("application/grpc"))
-}
-
-/// A refusal of the guard in the words of the protocol that was spoken.
-pub(crate) fn refusal(headers: &HeaderMap, status: &Status) -> Response {
-    if is_grpc(headers) {
-        status.clone().into_http()
-    } else {
-        connect::failure(status)
-    }
 }

@@ -8,6 +8,8 @@
 use tidegate_flags::ErrorCode;
 use tonic::{Code, Status};
 
+use crate::access::Refusal;
+
 /// The status of a failed evaluation.
 #[must_use]
 pub(crate) fn of_evaluation(code: ErrorCode, detail: &str) -> Status {
@@ -29,4 +31,11 @@ pub(crate) fn flag_not_found(key: &str) -> Status {
         ErrorCode::FlagNotFound,
         &format!("there is no flag {key:?} in the selection"),
     )
+}
+
+/// The end of a stream whose caller is not let in any more. Why is for the log.
+#[must_use]
+pub(crate) fn dismissed(refusal: Refusal) -> Status {
+    tracing::debug!(%refusal, "a stream was ended");
+    Status::unauthenticated("the token that opened the stream is not let in any more")
 }

@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::events::{is_selected, register};
 use super::proto::sync_v1 as wire;
 use super::selector::Selector;
+use super::status;
 use crate::app::App;
 use crate::clients::{Protocol, Registration};
 use crate::live::{LiveProject, LiveSet};
@@ -122,7 +123,8 @@ impl wire::flag_sync_service_server::FlagSyncService for FlagSync {
         let registration = register(&self.app, &caller.principal, &opening, provider_id)?;
         registration.warn_of_other_dialect(&place.load());
         let feed = Feed {
-            watch: Watch::new(place, None, &self.app.streams).with_deadline(opening.deadline),
+            watch: Watch::new(place, None, &self.app, &caller.principal)
+                .with_deadline(opening.deadline),
             app: self.app.clone(),
             selector: opening.selector,
             registration,
@@ -198,6 +200,10 @@ impl Feed {
                     self.is_ended = true;
                     let ended = Status::deadline_exceeded("the stream's deadline has passed");
                     return Some(Err(ended));
+                }
+                Wake::Dismissed(refusal) => {
+                    self.is_ended = true;
+                    return Some(Err(status::dismissed(refusal)));
                 }
                 Wake::Changed(_) => {
                     self.registration

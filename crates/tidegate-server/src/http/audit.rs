@@ -1,22 +1,30 @@
 //! The audit trail over REST, oldest first from a sequence on.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_store::audit::AuditNote;
 use tidegate_store::{AuditEntry, AuditQuery, ProjectKey};
 
+use super::query::{Parameters, Query, Sent};
 use crate::app::objects::refusal;
 use crate::app::{App, AppError};
 use crate::time_text::rfc3339;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub(crate) struct Page {
     after: Option<u64>,
     limit: Option<u32>,
+}
+
+impl Parameters for Page {
+    fn read(sent: &mut Sent) -> Self {
+        Self {
+            after: sent.number("after"),
+            limit: sent.number("limit"),
+        }
+    }
 }
 
 /// `GET /api/v1/projects/{project}/audit`

@@ -26,6 +26,7 @@ use crate::grpc::caller::Caller;
 use crate::grpc::evaluation_v1::expressible;
 use crate::grpc::events::{self, Notice};
 use crate::grpc::{Version, status};
+use crate::meters::Asked;
 
 const UNARY: &str = "application/json";
 const STREAMING: &str = "application/connect+json";
@@ -61,16 +62,32 @@ pub(crate) async fn call(app: &App, version: Version, method: &str, request: Req
             };
             answered.map_or_else(|status| failure(&status), |said| json_answer(&said))
         }
-        _ => (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            [("accept-post", ACCEPTED)],
-        )
-            .into_response(),
+        _ => {
+            let cure =
+                "send application/json to a unary method, application/connect+json to a stream";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            refusal(status, &Status::invalid_argument(cure))
+        }
     }
 }
 
-/// A call that never got so far: what the guard refused, in Connect's words.
-pub(crate) fn failure(status: &Status) -> Response {
+/// A refusal whose status HTTP knows better than Connect does.
+pub(crate) fn refusal(http: StatusCode, status: &Status) -> Response {
+    let mut response = failure(status);
+    if matches!(
+        http,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
+    ) {
+        *response.status_mut() = http;
+    }
+    if http == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        response.headers_mut().insert("accept-post", ACCEPTED);
+    }
+    response
+}
+
+/// A refusal in Connect's words.
+fn failure(status: &Status) -> Response {
     let (word, http) = in_connect(status.code());
     let body = json!({ "code": word, "message": status.message() });
     (
@@ -136,7 +153,7 @@ async fn unary(
             return Err(status::of_evaluation(ErrorCode::InvalidContext, detail));
         }
     };
-    let question = Question::new(&caller.principal, caller.selector, context);
+    let question = Question::new(Asked::Connect, &caller.principal, caller.selector, context);
     let Method::Resolve(kind) = method else {
         let answers = question.ask_all(app)?;
         let flags = answers.by_key.into_iter();

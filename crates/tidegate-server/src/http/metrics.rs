@@ -9,6 +9,7 @@ use tidegate_lake::LogHealth;
 
 use crate::access::Principal;
 use crate::app::App;
+use crate::events::slot::{Files, Standing};
 use crate::live::LiveSet;
 use crate::meters::{Page, table};
 
@@ -36,11 +37,7 @@ fn counted(page: &mut Page, app: &App) {
         &table::REQUESTS,
         requests.map(|(class, count)| ([class], count)),
     );
-    let evaluations = meters.evaluations();
-    page.family(
-        &table::EVALUATIONS,
-        evaluations.map(|(reason, count)| (["ofrep", reason], count)),
-    );
+    page.family(&table::EVALUATIONS, meters.evaluations());
     let webhooks = app.delivery.meters().outcomes();
     page.family(
         &table::WEBHOOKS,
@@ -66,6 +63,7 @@ fn projects(page: &mut Page, app: &App, principal: &Principal) {
             )
         });
     page.family(&table::EVENT_LOG, writable);
+    lakes(page, app, principal);
     let served: Vec<_> = app
         .live
         .keys()
@@ -107,6 +105,35 @@ fn projects(page: &mut Page, app: &App, principal: &Principal) {
             let clients = app.streams.clients.report(&app.live, &set.project);
             ([set.project.as_str()], clients.len())
         }),
+    );
+}
+
+fn lakes(page: &mut Page, app: &App, principal: &Principal) {
+    let mut lakes = app.events.standings(app.clock.monotonic());
+    lakes.retain(|lake| principal.belongs_to(&lake.project));
+    let values: [(&table::Metric, fn(&Standing) -> u64); 7] = [
+        (&table::LAKE_UP, |lake| {
+            u64::from(lake.state == Files::Open && lake.problem.is_none())
+        }),
+        (&table::LAKE_FILES, |lake| {
+            u64::try_from(lake.files).unwrap_or(u64::MAX)
+        }),
+        (&table::LAKE_ROWS, |lake| lake.rows),
+        (&table::LAKE_BYTES, |lake| lake.bytes),
+        (&table::LAKE_WATERMARK, |lake| lake.watermark),
+        (&table::LAKE_UNFLUSHED, |lake| lake.unflushed_events),
+        (&table::LAKE_LAG, |lake| lake.flush_lag_seconds),
+    ];
+    for (metric, value) in values {
+        let samples = lakes
+            .iter()
+            .map(|lake| ([lake.project.as_str()], value(lake)));
+        page.family(metric, samples);
+    }
+    let disk = app.events.disk().ok();
+    page.family(
+        &table::DISK_USED,
+        disk.map(|disk| ([], disk.used_percent())),
     );
 }
 

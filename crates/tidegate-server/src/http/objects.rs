@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tidegate_store::{ObjectKind, StoredObject};
 
 use super::body;
+use super::query::{Parameters, Query, Sent};
 use crate::access::Principal;
 use crate::app::objects::{Belief, Place};
 use crate::app::{App, AppError, Violation, objects, stop};
@@ -74,17 +75,33 @@ struct WrittenDocument {
 const SETTLE_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Where a page starts and how long it is.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub(crate) struct Page {
     after: Option<String>,
     limit: Option<u32>,
 }
 
+impl Parameters for Page {
+    fn read(sent: &mut Sent) -> Self {
+        Self {
+            after: sent.text("after"),
+            limit: sent.number("limit"),
+        }
+    }
+}
+
 /// Why a change is made, for the audit trail.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Why {
     reason: Option<String>,
+}
+
+impl Parameters for Why {
+    fn read(sent: &mut Sent) -> Self {
+        Self {
+            reason: sent.text("reason"),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,23 +3,24 @@
 //! The entity tag is derived from the *request*: digest of the configuration, the canonical
 //! context and, where the set reads time, the second. So a matching tag is answered 304 without
 //! evaluating anything, and a changed attribute never gets a 304.
-
-use std::fmt::Write as _;
+//! flagd's selector narrows both, as over gRPC ([`crate::grpc::selector`]); it is part of the tag.
 
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_flags::{ErrorCode, Limits, Resolution, parse_context};
 
+use super::query;
 use crate::access::Principal;
 use crate::app::App;
+use crate::grpc::selector::Selector;
 use crate::live::LiveSet;
-use crate::meters::{Meters, Reasons};
+use crate::meters::Reasons;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -67,71 +68,111 @@ impl Serialize for Metadata<'_> {
     }
 }
 
+/// What a request says beside its context.
+struct Asked {
+    principal: Principal,
+    selector: Selector,
+}
+
+impl Asked {
+    /// `key` is the flag that is asked for, if it is one.
+    fn of(request: &Request, key: Option<&str>) -> Result<Self, Response> {
+        let Some(principal) = request.extensions().get::<Principal>() else {
+            return Err(StatusCode::UNAUTHORIZED.into_response());
+        };
+        let selector = Selector::of_request(request.headers(), "")
+            .map_err(|error| bad_request(key, ErrorCode::General, &error.to_string()))?;
+        Ok(Self {
+            principal: principal.clone(),
+            selector,
+        })
+    }
+
+    fn project(&self) -> &str {
+        self.principal.default_project()
+    }
+}
+
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(crate) async fn evaluate_one(
     State(app): State<App>,
-    Extension(principal): Extension<Principal>,
     Path(key): Path<String>,
-    body: Bytes,
-) -> Response {
-    let Some(project) = app.live.project(principal.default_project()) else {
-        return flag_not_found(&key);
+    request: Request,
+) -> Result<Response, Response> {
+    let asked = Asked::of(&request, Some(&key))?;
+    let body = read(request).await?;
+    let Some(project) = app.live.project(asked.project()) else {
+        return Err(flag_not_found(&key));
     };
     let set = project.peek();
-    let context = match request_context(&body, &app.flag_limits) {
-        Ok(context) => context,
-        Err(details) => return bad_request(Some(&key), ErrorCode::InvalidContext, &details),
-    };
-    let Some(handle) = set.ruleset.handle(&key) else {
-        return flag_not_found(&key);
-    };
+    let context = request_context(&body, &app.flag_limits)
+        .map_err(|details| bad_request(Some(&key), ErrorCode::InvalidContext, &details))?;
+    let handle = set
+        .ruleset
+        .handle(&key)
+        .ok_or_else(|| flag_not_found(&key))?;
     let bound = set.ruleset.bind(&context, app.clock.now_seconds());
     let resolution = set.ruleset.evaluate(handle, &bound);
-    app.operations.meters.evaluated(resolution.reason);
+    if !asked.selector.admits(&set.project, resolution.metadata) {
+        return Err(flag_not_found(&key));
+    }
+    let meters = &app.operations.meters;
+    meters.evaluated(crate::meters::Asked::Ofrep, resolution.reason);
     let mut text = Vec::with_capacity(256);
     let status = write_resolution(&mut text, &key, &resolution, targeting_key(&context));
-    (status, [(CONTENT_TYPE, JSON)], text).into_response()
+    Ok((status, [(CONTENT_TYPE, JSON)], text).into_response())
 }
 
 /// `POST /ofrep/v1/evaluate/flags`
 pub(crate) async fn evaluate_all(
     State(app): State<App>,
-    Extension(principal): Extension<Principal>,
-    Query(announced): Query<Announced>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let Some(project) = app.live.project(principal.default_project()) else {
-        return bad_request(None, ErrorCode::General, "the project is not served");
+    request: Request,
+) -> Result<Response, Response> {
+    let asked = Asked::of(&request, None)?;
+    let announced = announced(request.uri());
+    let known: Vec<HeaderValue> = request
+        .headers()
+        .get_all(IF_NONE_MATCH)
+        .into_iter()
+        .cloned()
+        .collect();
+    let body = read(request).await?;
+    let Some(project) = app.live.project(asked.project()) else {
+        return Err(bad_request(
+            None,
+            ErrorCode::General,
+            "the project is not served",
+        ));
     };
-    if let Some(tag) = &announced.flag_config_etag {
-        super::sse::catch_up(&project, tag).await;
+    if let Some(tag) = announced {
+        super::sse::catch_up(&project, &tag).await;
     }
     let set = project.load();
-    let context = match request_context(&body, &app.flag_limits) {
-        Ok(context) => context,
-        Err(details) => return bad_request(None, ErrorCode::InvalidContext, &details),
-    };
+    let context = request_context(&body, &app.flag_limits)
+        .map_err(|details| bad_request(None, ErrorCode::InvalidContext, &details))?;
     let now_seconds = app.clock.now_seconds();
-    let tag = entity_tag(&set, &context, now_seconds);
-    if matches_any(&headers, &tag) {
-        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    let tag = entity_tag(&set, &asked.selector, &context, now_seconds);
+    if matches_any(&known, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
-    let text = write_all(
-        &set,
-        &context,
-        now_seconds,
-        &event_streams(&app, &principal),
-        &app.operations.meters,
-    );
-    (StatusCode::OK, [(CONTENT_TYPE, JSON), (ETAG, tag)], text).into_response()
+    let text = write_all(&app, &set, &asked, &context, now_seconds);
+    Ok((StatusCode::OK, [(CONTENT_TYPE, JSON), (ETAG, tag)], text).into_response())
 }
 
-/// What an event told the client before it asked again.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Announced {
-    #[serde(rename = "flagConfigEtag")]
-    flag_config_etag: Option<String>,
+/// The whole body. One that is too large is refused by the framework, in words that the guard
+/// translates.
+async fn read(request: Request) -> Result<Bytes, Response> {
+    Bytes::from_request(request, &())
+        .await
+        .map_err(IntoResponse::into_response)
+}
+
+/// What an event told the client before it asked again. Parameters of later versions of OFREP
+/// are passed over.
+fn announced(uri: &Uri) -> Option<String> {
+    uri.query()?;
+    let mut sent = query::pairs(uri).into_iter();
+    sent.find_map(|(name, value)| (name == "flagConfigEtag").then_some(value))
 }
 
 /// Where the caller learns of changes. The address holds a ticket for that stream alone, because
@@ -150,11 +191,11 @@ fn event_streams(app: &App, principal: &Principal) -> Value {
 }
 
 fn write_all(
+    app: &App,
     set: &LiveSet,
+    asked: &Asked,
     context: &Map<String, Value>,
     now: i64,
-    streams: &Value,
-    meters: &Meters,
 ) -> Vec<u8> {
     let bound = set.ruleset.bind(context, now);
     let context_id = targeting_key(context);
@@ -163,6 +204,9 @@ fn write_all(
     let mut is_first = true;
     let mut reasons = Reasons::default();
     set.ruleset.evaluate_all(&bound, |key, resolution| {
+        if !asked.selector.admits(&set.project, resolution.metadata) {
+            return;
+        }
         if !is_first {
             text.push(b',');
         }
@@ -170,11 +214,18 @@ fn write_all(
         reasons.note(resolution.reason);
         write_resolution(&mut text, key, &resolution, context_id);
     });
-    meters.evaluated_all(&reasons);
+    let meters = &app.operations.meters;
+    meters.evaluated_all(crate::meters::Asked::Ofrep, &reasons);
     text.extend_from_slice(br#"],"metadata":"#);
-    write_json(&mut text, set.ruleset.metadata());
+    if asked.selector == Selector::Everything {
+        write_json(&mut text, set.ruleset.metadata());
+    } else {
+        let mut metadata = set.ruleset.metadata().clone();
+        asked.selector.echo(&mut metadata);
+        write_json(&mut text, &metadata);
+    }
     text.extend_from_slice(br#","eventStreams":"#);
-    write_json(&mut text, streams);
+    write_json(&mut text, &event_streams(app, &asked.principal));
     text.push(b'}');
     text
 }
@@ -239,22 +290,33 @@ fn targeting_key(context: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Digest of all that an answer depends on, quoted.
-fn entity_tag(set: &LiveSet, context: &Map<String, Value>, now_seconds: i64) -> HeaderValue {
+fn entity_tag(
+    set: &LiveSet,
+    selector: &Selector,
+    context: &Map<String, Value>,
+    now_seconds: i64,
+) -> HeaderValue {
     let mut digest = Sha256::new();
     digest.update(set.config_tag.as_bytes());
     digest.update([0]);
+    if *selector != Selector::Everything {
+        digest.update(selector.to_string());
+        digest.update([0]);
+    }
     digest_canonical(&mut digest, context);
     if set.depends_on_time {
         digest.update(now_seconds.to_be_bytes());
     }
-    let mut tag = String::with_capacity(34);
-    tag.push('"');
-    for byte in &digest.finalize()[..16] {
-        let _ = write!(tag, "{byte:02x}");
+    let digest = digest.finalize();
+    let mut tag = [b'"'; 34];
+    for (pair, byte) in tag[1..33].chunks_exact_mut(2).zip(&digest) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
     }
-    tag.push('"');
-    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+    HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Feeds an object in key order, so that the order of attributes does not matter.
 fn digest_canonical(digest: &mut Sha256, object: &Map<String, Value>) {
@@ -266,6 +328,11 @@ fn digest_canonical(digest: &mut Sha256, object: &Map<String, Value>) {
         digest.update(key.as_bytes());
         match &object[key] {
             Value::Object(inner) => digest_canonical(digest, inner),
+            Value::String(text) => {
+                digest.update([b'"']);
+                digest.update((text.len() as u64).to_be_bytes());
+                digest.update(text.as_bytes());
+            }
             other => {
                 let text = other.to_string();
                 digest.update((text.len() as u64).to_be_bytes());
@@ -277,10 +344,9 @@ fn digest_canonical(digest: &mut Sha256, object: &Map<String, Value>) {
 }
 
 /// Weak comparison over a list; `*` means nothing for POST; unquoted tokens are accepted.
-fn matches_any(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+fn matches_any(known: &[HeaderValue], tag: &HeaderValue) -> bool {
     let own = tag.to_str().unwrap_or_default().trim_matches('"');
-    headers
-        .get_all(IF_NONE_MATCH)
+    known
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))

@@ -42,6 +42,39 @@ impl Problem {
         }
     }
 
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// After how many whole seconds another try makes sense.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
+    }
+
+    /// Every broken rule with its place.
+    pub(crate) fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// All that is wrong as one text, for protocols that have no room for more.
+    pub(crate) fn sentence(&self) -> String {
+        if self.violations.is_empty() {
+            return self.detail.clone();
+        }
+        let each = self.violations.iter().map(|violation| {
+            let Violation {
+                pointer, message, ..
+            } = violation;
+            if pointer.is_empty() {
+                message.clone()
+            } else {
+                format!("{pointer}: {message}")
+            }
+        });
+        each.collect::<Vec<_>>().join("; ")
+    }
+
     /// No credential, or one that is not let in. Says nothing about why.
     pub(crate) fn unauthenticated() -> Self {
         Self::new(
@@ -81,6 +114,53 @@ impl Problem {
             "write the path without empty, `.` or `..` segments and without encoded slashes"
                 .to_owned(),
         )
+    }
+
+    /// The path names something in bytes that are no text.
+    pub(crate) fn path_not_text() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "/docs/errors#path-not-canonical",
+            "The path is not text",
+            "what a path encodes with % must be UTF-8".to_owned(),
+        )
+    }
+
+    /// What the framework could not read, in its own words.
+    pub(crate) fn unreadable(status: StatusCode, detail: &str) -> Self {
+        if status.is_server_error() {
+            return AppError::Internal(detail.to_owned()).into();
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return Self::unsupported_media_type(detail.to_owned());
+        }
+        let rule = Violation::at("", "unreadable", detail);
+        AppError::Invalid(vec![rule]).into()
+    }
+
+    /// A body of a kind that the route does not read.
+    pub(crate) fn unsupported_media_type(detail: String) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "/docs/errors#unsupported-media-type",
+            "The body is of another kind",
+            detail,
+        )
+    }
+
+    /// The caller is known, and not let in here.
+    pub(crate) fn forbidden(reason: String) -> Self {
+        AppError::Forbidden(reason).into()
+    }
+
+    /// The caller sends more than its limit.
+    pub(crate) fn too_often(retry_after_seconds: u32) -> Self {
+        let reason = "this credential sends more requests than its limit".to_owned();
+        AppError::RateLimited {
+            reason,
+            retry_after_seconds,
+        }
+        .into()
     }
 
     /// A request to a door without sign-in that a page from elsewhere made.
@@ -209,7 +289,7 @@ impl From<AppError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let retry_after = self.retry_after_seconds;
         let mut response = (status, Json(self)).into_response();
         response

@@ -5,21 +5,23 @@
 //! knocks on every door with no token, garbage, the wrong project and each role.
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{DefaultBodyLimit, RawPathParams, Request, State};
 use axum::handler::Handler;
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http_body_util::Limited;
 use serde::Serialize;
-use tonic::Status;
 
+pub use super::dialect::Dialect;
+use super::dialect::Speech;
 use super::problem::Problem;
 use crate::access::{Permission, Principal, PrincipalKind};
-use crate::app::{App, AppError};
+use crate::app::App;
 use crate::listener::DoorPrincipal;
 
 /// Who may call a route.
@@ -33,20 +35,6 @@ pub enum Access {
     /// As `Needs`, or whoever presents a ticket in the address: for event streams, which
     /// browsers open without headers.
     NeedsOrTicket(Permission),
-}
-
-/// In which words a refusal is answered, since each protocol has its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    /// RFC 9457 problem documents.
-    Problem,
-    /// OFREP: 401 and 403 carry no body.
-    Ofrep,
-    /// The OpenFeature manifest API: `{"error":{"message","status"}}`.
-    Manifest,
-    /// gRPC or Connect, whichever the request speaks.
-    Rpc,
 }
 
 /// The methods routes use.
@@ -138,11 +126,12 @@ impl Routes {
 }
 
 async fn no_such_route(request: Request) -> Response {
-    Problem::no_such_route(request.uri().path()).into_response()
+    let path = request.uri().path();
+    Speech::of_path(path, request.headers()).say(Problem::no_such_route(path))
 }
 
-async fn method_not_allowed() -> Response {
-    Problem::method_not_allowed().into_response()
+async fn method_not_allowed(request: Request) -> Response {
+    Speech::of_path(request.uri().path(), request.headers()).say(Problem::method_not_allowed())
 }
 
 #[derive(Clone)]
@@ -153,72 +142,81 @@ struct Rule {
 
 async fn guard(
     State(rule): State<Rule>,
-    parameters: RawPathParams,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let speech = Speech::new(rule.row.dialect, request.headers());
+    let Ok(parameters) = parameters else {
+        return speech.say(Problem::path_not_text());
+    };
+    if let Err(problem) = admit(&rule, &parameters, &mut request).await {
+        return speech.say(problem);
+    }
+    let limit = rule.row.body_limit;
+    // The connection holds a body to the length it declares, and that was looked at.
+    let is_bounded = declared_length(request.headers()).is_some() || request.body().is_end_stream();
+    let request = match is_bounded {
+        true => request,
+        false => request.map(|body| Body::new(Limited::new(body, limit))),
+    };
+    let response = next.run(request).await;
+    speech.translate(response, limit).await
+}
+
+/// Lets a request in as the principal it then carries, or says why not.
+async fn admit(
+    rule: &Rule,
+    parameters: &RawPathParams,
+    request: &mut Request,
+) -> Result<(), Problem> {
     if !is_canonical(request.uri().path()) {
-        return Problem::path_not_canonical().into_response();
+        return Err(Problem::path_not_canonical());
     }
     if rule.app.open_door.is_some() && !comes_from_this_machine(request.headers()) {
-        return Problem::foreign_page().into_response();
+        return Err(Problem::foreign_page());
     }
     let limit = rule.row.body_limit;
     if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
-        return refuse_too_large(rule.row.dialect, request.headers(), limit);
+        return Err(Problem::too_large(limit));
     }
-    if let Access::Needs(permission) | Access::NeedsOrTicket(permission) = rule.row.access {
-        let known = match authenticate(&rule, &request) {
-            Ok(principal) => Ok(principal),
-            Err(problem) => match session_of(&request) {
-                Some(cookie) => crate::sign_in::person_of(&rule.app, &cookie)
-                    .await
-                    .ok_or(problem),
-                None => Err(problem),
-            },
-        };
-        let principal = match known {
-            Ok(principal)
-                if principal.kind == PrincipalKind::Person
-                    && !super::sign_in::is_own(request.method(), request.headers()) =>
-            {
-                return refuse_forbidden(rule.row.dialect, request.headers(), permission);
-            }
-            Ok(principal) => principal,
-            Err(problem) => {
-                return refuse_unknown(rule.row.dialect, request.headers(), problem);
-            }
-        };
-        let project = parameters
-            .iter()
-            .find_map(|(name, value)| (name == "project").then_some(value))
-            .unwrap_or_else(|| principal.default_project());
-        if !principal.may(permission) || !principal.belongs_to(project) {
-            return refuse_forbidden(rule.row.dialect, request.headers(), permission);
-        }
-        // A stop is never told to come back later.
-        let is_stop = permission == Permission::Stop;
-        if !is_stop
-            && let Err(wait) = rule
-                .app
-                .limits
-                .admit(&principal.id, rule.app.clock.monotonic())
-        {
-            return refuse_too_often(rule.row.dialect, request.headers(), wait);
-        }
-        request.extensions_mut().insert(principal);
+    let (Access::Needs(permission) | Access::NeedsOrTicket(permission)) = rule.row.access else {
+        return Ok(());
+    };
+    let known = authenticate(rule, request);
+    let cookie = match &known {
+        Ok(_) => None,
+        Err(_) => session_of(request),
+    };
+    let principal = match (known, cookie) {
+        (Err(problem), Some(cookie)) => crate::sign_in::person_of(&rule.app, &cookie)
+            .await
+            .ok_or(problem),
+        (known, _) => known,
+    }?;
+    if principal.kind == PrincipalKind::Person
+        && !super::sign_in::is_own(request.method(), request.headers())
+    {
+        let reason = "the request comes from a page of another origin";
+        return Err(Problem::forbidden(reason.to_owned()));
     }
-    let is_undeclared = limit > 0 && declared_length(request.headers()).is_none();
-    let headers = is_undeclared.then(|| request.headers().clone());
-    let request = request.map(|body| Body::new(Limited::new(body, limit)));
-    let response = next.run(request).await;
-    match headers {
-        // A body that only proved too large while it was read is refused in the same words.
-        Some(headers) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            refuse_too_large(rule.row.dialect, &headers, limit)
-        }
-        _ => response,
+    let project = parameters
+        .iter()
+        .find_map(|(name, value)| (name == "project").then_some(value))
+        .unwrap_or_else(|| principal.default_project());
+    if !principal.may(permission) || !principal.belongs_to(project) {
+        let reason = format!("its credential does not grant {permission:?} in this project");
+        return Err(Problem::forbidden(reason));
     }
+    // A stop is never told to come back later.
+    if permission != Permission::Stop {
+        let app = &rule.app;
+        app.limits
+            .admit(&principal.id, app.clock.monotonic())
+            .map_err(Problem::too_often)?;
+    }
+    request.extensions_mut().insert(principal);
+    Ok(())
 }
 
 /// The caller, if its credential, its ticket or the door it came by lets it in. Reads memory only.
@@ -315,70 +313,6 @@ fn is_canonical(path: &str) -> bool {
         plain &= !(is_empty_inside || segment == "." || segment == "..");
     }
     plain && !encoded
-}
-
-fn refuse_unknown(dialect: Dialect, headers: &HeaderMap, problem: Problem) -> Response {
-    match dialect {
-        Dialect::Problem => problem.into_response(),
-        Dialect::Ofrep => StatusCode::UNAUTHORIZED.into_response(),
-        Dialect::Manifest => {
-            super::manifest::failure(StatusCode::UNAUTHORIZED, "a valid token is needed")
-        }
-        Dialect::Rpc => {
-            let status = Status::unauthenticated("send a token as `authorization: Bearer <token>`");
-            crate::grpc::refusal(headers, &status)
-        }
-    }
-}
-
-fn refuse_forbidden(dialect: Dialect, headers: &HeaderMap, permission: Permission) -> Response {
-    match dialect {
-        Dialect::Problem => AppError::Forbidden(format!(
-            "its credential does not grant {permission:?} in this project"
-        ))
-        .into_response(),
-        Dialect::Ofrep => StatusCode::FORBIDDEN.into_response(),
-        Dialect::Manifest => super::manifest::failure(
-            StatusCode::FORBIDDEN,
-            "the token does not grant this in this project",
-        ),
-        Dialect::Rpc => {
-            let status =
-                Status::permission_denied(format!("the token does not grant {permission:?}"));
-            crate::grpc::refusal(headers, &status)
-        }
-    }
-}
-
-fn refuse_too_large(dialect: Dialect, headers: &HeaderMap, limit: usize) -> Response {
-    match dialect {
-        Dialect::Ofrep => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-        Dialect::Problem => Problem::too_large(limit).into_response(),
-        Dialect::Manifest => {
-            super::manifest::failure(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
-        }
-        Dialect::Rpc => {
-            let status = Status::resource_exhausted(format!("at most {limit} bytes are read"));
-            crate::grpc::refusal(headers, &status)
-        }
-    }
-}
-
-fn refuse_too_often(dialect: Dialect, headers: &HeaderMap, wait_seconds: u32) -> Response {
-    let reason = "this credential sends more requests than its limit";
-    let mut response = match dialect {
-        Dialect::Problem | Dialect::Ofrep => AppError::RateLimited {
-            reason: reason.to_owned(),
-            retry_after_seconds: wait_seconds,
-        }
-        .into_response(),
-        Dialect::Manifest => super::manifest::failure(StatusCode::TOO_MANY_REQUESTS, reason),
-        Dialect::Rpc => crate::grpc::refusal(headers, &Status::resource_exhausted(reason)),
-    };
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(wait_seconds));
-    response
 }
 
 #[cfg(test)]

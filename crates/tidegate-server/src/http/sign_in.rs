@@ -4,7 +4,7 @@
 //! an origin that is the server's own. Looking at a link's page does not use the link up, since
 //! mail and chat programs look at links too.
 
-use axum::extract::{Form, Query, State};
+use axum::extract::{Form, State};
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE,
 };
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tidegate_store::Secret;
 
 use super::pages::escape;
+use super::query::{Parameters, Query, Sent};
 use crate::app::{App, AppError};
 use crate::sign_in::{self, FIRST_ADDRESS, SESSION_SECONDS};
 
@@ -45,9 +46,17 @@ fn has_own_origin(headers: &HeaderMap) -> bool {
     matches!((named, host), (Some((_, named)), Some(host)) if named.eq_ignore_ascii_case(host))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Followed {
     link: Option<String>,
+}
+
+impl Parameters for Followed {
+    fn read(sent: &mut Sent) -> Self {
+        Self {
+            link: sent.text("link"),
+        }
+    }
 }
 
 /// `GET /sign-in`

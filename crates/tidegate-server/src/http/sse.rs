@@ -82,7 +82,14 @@ async fn events(
         return (StatusCode::SERVICE_UNAVAILABLE, wait).into_response();
     };
     let seen = text("last-event-id").and_then(|id| position(id, &app.streams.instance));
-    let feed = Feed::new(app, place, registration, seen);
+    let watch = Watch::new(place, seen, &app, &principal);
+    let feed = Feed {
+        app,
+        watch,
+        registration,
+        asks_again: seen.is_none(),
+        is_open: false,
+    };
     let body = Body::from_stream(unfold(feed, |mut feed| async move {
         let text = feed.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), feed))
@@ -114,22 +121,6 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(
-        app: App,
-        place: Arc<LiveProject>,
-        registration: Registration,
-        seen: Option<u64>,
-    ) -> Self {
-        let watch = Watch::new(place, seen, &app.streams);
-        Self {
-            app,
-            watch,
-            registration,
-            asks_again: seen.is_none(),
-            is_open: false,
-        }
-    }
-
     async fn next(&mut self) -> Option<String> {
         if !self.is_open {
             self.is_open = true;
@@ -143,7 +134,8 @@ impl Feed {
             Wake::Idle => Some(": still here\n\n".to_owned()),
             Wake::Changed(difference) if difference.lagged => None,
             Wake::Changed(_) => Some(self.refetch()),
-            Wake::Closing | Wake::Deadline => None,
+            // Whoever is dismissed learns why when it returns.
+            Wake::Closing | Wake::Deadline | Wake::Dismissed(_) => None,
         }
     }
 

@@ -8,6 +8,7 @@ use tidegate_lake::LogHealth;
 
 use crate::access::Principal;
 use crate::app::App;
+use crate::events::slot::Standing;
 use crate::live::LiveProject;
 use crate::time_text::rfc3339;
 
@@ -40,6 +41,8 @@ pub(crate) async fn status(
         "now": rfc3339(app.clock.now_us()),
         "storage": storage,
         "event_logs": event_logs(&app, &principal),
+        "lakes": lakes(&app, &principal),
+        "disk": disk(&app),
         "stop_file": app.stops.file_state(),
         "pending_stops": app.stops.pending().len(),
         "tokens": app.access.load().len(),
@@ -62,6 +65,25 @@ fn event_logs(app: &App, principal: &Principal) -> Vec<Value> {
             json!({ "project": project, "state": state, "reason": reason })
         })
         .collect()
+}
+
+fn lakes(app: &App, principal: &Principal) -> Vec<Standing> {
+    let mut lakes = app.events.standings(app.clock.monotonic());
+    lakes.retain(|lake| principal.belongs_to(&lake.project));
+    lakes
+}
+
+/// How full the disk of the events is, and how loudly that is said.
+fn disk(app: &App) -> Value {
+    match app.events.disk() {
+        Ok(disk) => json!({
+            "bytes": disk.bytes,
+            "available_bytes": disk.available_bytes,
+            "used_percent": disk.used_percent(),
+            "alert": disk.alert(),
+        }),
+        Err(error) => json!({ "alert": "unknown", "reason": error.to_string() }),
+    }
 }
 
 fn describe(app: &App, project: &LiveProject) -> Value {

@@ -17,7 +17,48 @@ pub(crate) use exposition::Page;
 #[derive(Debug, Default)]
 pub struct Meters {
     requests: [AtomicU64; 5],
-    evaluations: [AtomicU64; REASONS.len()],
+    evaluations: [[AtomicU64; REASONS.len()]; Asked::ALL.len()],
+}
+
+/// The protocol by which an evaluation was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// OFREP.
+    Ofrep,
+    /// `flagd.evaluation.v1` over gRPC.
+    EvaluationV1,
+    /// `flagd.evaluation.v2` over gRPC.
+    EvaluationV2,
+    /// Either of the two over the Connect protocol.
+    Connect,
+}
+
+impl Asked {
+    const ALL: [Self; 4] = [
+        Self::Ofrep,
+        Self::EvaluationV1,
+        Self::EvaluationV2,
+        Self::Connect,
+    ];
+
+    /// The label of its series.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ofrep => "ofrep",
+            Self::EvaluationV1 => "flagd.evaluation.v1",
+            Self::EvaluationV2 => "flagd.evaluation.v2",
+            Self::Connect => "connect",
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Ofrep => 0,
+            Self::EvaluationV1 => 1,
+            Self::EvaluationV2 => 2,
+            Self::Connect => 3,
+        }
+    }
 }
 
 /// Reasons in the order in which they are counted.
@@ -61,13 +102,13 @@ impl Meters {
     }
 
     /// One flag was evaluated.
-    pub(crate) fn evaluated(&self, reason: Reason) {
-        self.evaluations[place(reason)].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn evaluated(&self, asked: Asked, reason: Reason) {
+        self.evaluations[asked.place()][place(reason)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Many flags were evaluated for one request.
-    pub(crate) fn evaluated_all(&self, reasons: &Reasons) {
-        for (counter, count) in self.evaluations.iter().zip(reasons.0) {
+    pub(crate) fn evaluated_all(&self, asked: Asked, reasons: &Reasons) {
+        for (counter, count) in self.evaluations[asked.place()].iter().zip(reasons.0) {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
@@ -79,10 +120,12 @@ impl Meters {
         CLASSES.into_iter().zip(self.requests.iter().map(read))
     }
 
-    /// Evaluations by reason, in OpenFeature's words.
-    pub(crate) fn evaluations(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let words = REASONS.iter().map(|reason| reason.as_str());
-        words.zip(self.evaluations.iter().map(read))
+    /// Evaluations by protocol and by reason, in OpenFeature's words.
+    pub(crate) fn evaluations(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> {
+        Asked::ALL.into_iter().flat_map(|asked| {
+            let counted = REASONS.iter().zip(&self.evaluations[asked.place()]);
+            counted.map(move |(reason, counter)| ([asked.as_str(), reason.as_str()], read(counter)))
+        })
     }
 }
 

@@ -56,7 +56,7 @@ metrics! {
     REQUESTS = Counter "tidegate_http_requests_total" ["status"]
         "Requests answered, by class of HTTP status; a gRPC call counts as 2xx whatever its own status.";
     EVALUATIONS = Counter "tidegate_evaluations_total" ["protocol", "reason"]
-        "Flags evaluated over OFREP, by the reason of the answer; a 304 evaluates nothing.";
+        "Flags evaluated, by protocol and by the reason of the answer; a 304 evaluates nothing.";
     WEBHOOKS = Counter "tidegate_webhooks_total" ["outcome"]
         "Webhooks by what became of them: stored, not proven, turned away, or stored and unreadable.";
     WEBHOOKS_WAITING = Gauge "tidegate_webhooks_waiting_bytes" []
@@ -65,6 +65,22 @@ metrics! {
         "Events by what became of them; quarantined ones are accepted too.";
     EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]
         "Whether the project's log of events takes events.";
+    LAKE_UP = Gauge "tidegate_lake_up" ["project"]
+        "Whether the project's event files are open and the last flush succeeded.";
+    LAKE_FILES = Gauge "tidegate_lake_files" ["project"]
+        "Event files.";
+    LAKE_ROWS = Gauge "tidegate_lake_rows" ["project"]
+        "Rows in event files, copies that compaction will drop included.";
+    LAKE_BYTES = Gauge "tidegate_lake_bytes" ["project"]
+        "Bytes of event files.";
+    LAKE_WATERMARK = Gauge "tidegate_lake_watermark" ["project"]
+        "Every event below this ingest sequence is in files.";
+    LAKE_UNFLUSHED = Gauge "tidegate_lake_unflushed_events" ["project"]
+        "Acknowledged events that are only in the log yet.";
+    LAKE_LAG = Gauge "tidegate_lake_flush_lag_seconds" ["project"]
+        "For how long flushing has been failing while events wait; 0 while it succeeds.";
+    DISK_USED = Gauge "tidegate_disk_used_percent" []
+        "How full the disk that holds the events is.";
     CONFIG_VERSION = Gauge "tidegate_config_version" ["project"]
         "Version of the configuration that is served.";
     CONFIG_EPOCH = Gauge "tidegate_config_epoch" ["project"]

@@ -121,10 +121,11 @@ async fn recount(app: &App, rollout: &Active) -> Result<(), String> {
     let Some(mut watched) = app.rollouts.watches.take(&rollout.name) else {
         return Ok(());
     };
-    let log = app
+    let intake = app
         .events
-        .log(&rollout.name.0)
+        .intake(&rollout.name.0)
         .map_err(|error| error.to_string())?;
+    let log = intake.log();
     // Between the last read and the insertion events could slip by; so the end is read with the
     // table held, when there is little left to read.
     let read = |watched: &mut Watched| {

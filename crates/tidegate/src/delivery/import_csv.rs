@@ -5,11 +5,8 @@
 //! Memory stays constant: a record longer than 1 MiB (an unclosed quote swallows the rest of a file) ends the import
 //! before it is held.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -18,13 +15,10 @@ use tidegate_delivery::table_rows::{ALL_KINDS, RowKind, RowMapping, RowProblem};
 
 use super::sink::{Counts, Sink};
 use super::{LogArgs, OutputFormat, print_json, print_line};
+use crate::table_file::{Budgeted, RecordBudget, open};
 
-const MAX_RECORD_BYTES: u64 = 1024 * 1024;
-/// The reader fetches this much ahead of the record it is in.
-const READ_AHEAD_BYTES: u64 = 64 * 1024;
 /// Broken rows listed in full; all are counted.
 const MAX_PROBLEMS_LISTED: usize = 100;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Import a CSV table of deployments, changes, incidents or items.
 #[derive(Debug, Args)]
@@ -245,54 +239,5 @@ impl Import<'_> {
             cells.push(text);
         }
         self.mapping.event(|index| cells.get(index).copied())
-    }
-}
-
-fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut buffered = BufReader::with_capacity(1 << 18, file);
-    let head = buffered
-        .fill_buf()
-        .with_context(|| format!("reading {}", path.display()))?;
-    if head.starts_with(&GZIP_MAGIC) {
-        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
-    } else {
-        Ok(Box::new(buffered))
-    }
-}
-
-/// How much may be read before the current record must end.
-#[derive(Debug, Clone)]
-struct RecordBudget(Rc<Cell<u64>>);
-
-impl Default for RecordBudget {
-    fn default() -> Self {
-        Self(Rc::new(Cell::new(MAX_RECORD_BYTES + READ_AHEAD_BYTES)))
-    }
-}
-
-impl RecordBudget {
-    fn renew(&self) {
-        self.0.set(MAX_RECORD_BYTES + READ_AHEAD_BYTES);
-    }
-}
-
-struct Budgeted<R> {
-    inner: R,
-    budget: RecordBudget,
-}
-
-impl<R: Read> Read for Budgeted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.0.get();
-        if left == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a record is longer than 1 MiB; a quote is probably not closed",
-            ));
-        }
-        let read = self.inner.read(buffer)?;
-        self.budget.0.set(left.saturating_sub(read as u64));
-        Ok(read)
     }
 }

@@ -17,6 +17,7 @@ use tidegate_flags::FlagSpec;
 use tidegate_store::{ObjectKind, StoredObject};
 
 use super::body;
+use super::problem::Problem;
 use super::routes::{Access, Dialect, RouteRow, Routes, Verb};
 use crate::access::{Permission, Principal};
 use crate::app::objects::{self, Belief, Place};
@@ -26,8 +27,6 @@ use translate::{Sent, manifest_flag};
 
 /// One flag, with a default value as large as a definition may be.
 const FLAG_BYTES: usize = 1024 * 1024;
-/// How many definitions are read from storage at a time.
-const PAGE: u32 = 500;
 const CAPABILITIES: &str = "x-manifest-capabilities";
 
 pub(crate) fn routes(routes: Routes) -> Routes {
@@ -70,29 +69,16 @@ const fn row(verb: Verb, path: &'static str, body_limit: usize, summary: &'stati
     }
 }
 
-/// `GET /openfeature/v0/manifest`
-async fn read(
-    State(app): State<App>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Response, Refused> {
-    let project = principal.default_project();
-    let mut flags = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = objects::list(&app, project, ObjectKind::Flag, after.as_deref(), PAGE).await?;
-        flags.extend(page.objects.iter().filter_map(|object| {
-            let spec = FlagSpec::from_json(object.key.as_str(), &object.spec).ok()?;
-            manifest_flag(object.key.as_str(), &spec)
-        }));
-        after = page.next_after.map(|key| key.as_str().to_owned());
-        if after.is_none() {
-            return Ok(success(
-                &principal,
-                StatusCode::OK,
-                &json!({ "flags": flags }),
-            ));
-        }
-    }
+/// `GET /openfeature/v0/manifest`: what is served, archived flags left out. It reads memory, so
+/// code is generated from a developer's file and without a database just as well.
+async fn read(State(app): State<App>, Extension(principal): Extension<Principal>) -> Response {
+    let place = app.live.project(principal.default_project());
+    let set = place.map(|place| place.load());
+    let specs = set.iter().flat_map(|set| &set.specs);
+    let flags: Vec<Value> = specs
+        .filter_map(|(key, spec)| manifest_flag(key, spec))
+        .collect();
+    success(&app, &principal, StatusCode::OK, &json!({ "flags": flags }))
 }
 
 /// `POST /openfeature/v0/manifest/flags`
@@ -101,6 +87,7 @@ async fn create(
     Extension(principal): Extension<Principal>,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
+    only_where_flags_are_kept(&app)?;
     let sent = Sent::read_new(&body::json(&bytes, &app.flag_limits)?)?;
     let place = Place::parse(principal.default_project(), ObjectKind::Flag, &sent.key)?;
     if find(&app, &place).await?.is_some() {
@@ -133,6 +120,7 @@ async fn update(
     Path(key): Path<String>,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
+    only_where_flags_are_kept(&app)?;
     let sent = Sent::read_change(&body::json(&bytes, &app.flag_limits)?, &key)?;
     let place = Place::parse(principal.default_project(), ObjectKind::Flag, &key)?;
     let (object, spec) = stored(&app, &place).await?;
@@ -150,6 +138,7 @@ async fn archive(
     Extension(principal): Extension<Principal>,
     Path(key): Path<String>,
 ) -> Result<Response, Refused> {
+    only_where_flags_are_kept(&app)?;
     let place = Place::parse(principal.default_project(), ObjectKind::Flag, &key)?;
     let object = find(&app, &place).await?.ok_or_else(|| absent(&key))?;
     if object.deleted {
@@ -167,7 +156,16 @@ async fn archive(
         "message": format!("flag {key:?} is archived; its key stays taken"),
         "archivedAt": rfc3339(app.clock.now_us()),
     });
-    Ok(success(&principal, StatusCode::OK, &said))
+    Ok(success(&app, &principal, StatusCode::OK, &said))
+}
+
+/// A developer's server shows a file and writes none.
+fn only_where_flags_are_kept(app: &App) -> Result<(), Refused> {
+    if app.operations.serves_a_file {
+        let cure = "this server serves a file: change the flag there";
+        return Err(Refused::new(StatusCode::CONFLICT, cure));
+    }
+    Ok(())
 }
 
 async fn find(app: &App, place: &Place) -> Result<Option<StoredObject>, AppError> {
@@ -197,11 +195,12 @@ fn answer(
         "flag": manifest_flag(key, &spec),
         "updatedAt": rfc3339(app.clock.now_us()),
     });
-    Ok(success(principal, status, &said))
+    Ok(success(app, principal, status, &said))
 }
 
-fn success(principal: &Principal, status: StatusCode, said: &Value) -> Response {
-    let capabilities = match principal.may(Permission::ConfigWrite) {
+fn success(app: &App, principal: &Principal, status: StatusCode, said: &Value) -> Response {
+    let may_write = principal.may(Permission::ConfigWrite) && !app.operations.serves_a_file;
+    let capabilities = match may_write {
         true => "read,write,delete",
         false => "read",
     };
@@ -298,6 +297,8 @@ impl IntoResponse for Refused {
 }
 
 /// A refusal of the guard in the manifest's words.
-pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
-    Refused::new(status, message).into_response()
+pub(crate) fn refusal(problem: &Problem) -> Response {
+    Refused::new(problem.status(), problem.sentence())
+        .with(problem.violations().to_vec())
+        .into_response()
 }

@@ -1,0 +1,9 @@
+//! What leaves the server: where to, and what happens when the other side misbehaves.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "tests: what cannot go on has failed"
+)]
+
+mod egress;
+mod far_end;
