@@ -97,6 +97,7 @@ impl Server {
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            delivery: tidegate_server::delivery::Delivery::open(folder.path()).unwrap(),
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
