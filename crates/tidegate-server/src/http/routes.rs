@@ -208,7 +208,7 @@ async fn admit(
         .iter()
         .find_map(|(name, value)| (name == "project").then_some(value))
         .unwrap_or_else(|| principal.default_project());
-    if !principal.may(permission) || !principal.belongs_to(project) {
+    if !principal.may(permission, project) {
         let reason = format!("its credential does not grant {permission:?} in this project");
         return Err(Problem::forbidden(reason));
     }

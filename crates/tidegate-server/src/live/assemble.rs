@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidegate_flags::{CompileOptions, FlagSetSource, FlagSpec, Limits, Segment, Segments, compile};
+use tidegate_flags::{
+    CompileOptions, FlagSetSource, FlagSpec, Limits, Segment, Segments, Warning, compile,
+};
 
 use super::{FlagChange, LiveSet};
 use crate::app::Violation;
+use crate::schedules;
 use crate::stops::Overlay;
 
 /// What a set is assembled from, however it was stored.
@@ -32,6 +35,12 @@ pub struct Source {
     /// Metadata of the whole set, as a file can have it; ours is added where it says nothing.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// Flags whose author left, with the Unix second they left at: their schedules are held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, i64>,
+    /// Objects that storage could not decode, as `kind key`, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, String>,
 }
 
 /// A flag that could not be read.
@@ -55,11 +64,13 @@ pub fn assemble(
 ) -> LiveSet {
     let mut flags = read_flags(project, source);
     let mut problems = problems_of(&flags, previous);
+    problems.extend(source.set_aside.iter().map(|aside| damaged(source, aside)));
     let mut specs: BTreeMap<String, FlagSpec> = flags
         .flags
         .iter()
         .filter_map(|(key, spec)| Some((key.clone(), spec.clone().ok()?)))
         .collect();
+    let held = hold_schedules(source, &mut specs);
     overlay.apply(project, &mut specs);
     for (key, spec) in &mut flags.flags {
         if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key))
@@ -74,7 +85,8 @@ pub fn assemble(
         previous: previous.map(|set| &set.ruleset),
         ..CompileOptions::default()
     };
-    let (ruleset, warnings) = compile(&flags, &segments, &options);
+    let (ruleset, mut warnings) = compile(&flags, &segments, &options);
+    warnings.extend(held);
     LiveSet {
         project: project.to_owned(),
         config_tag: ruleset.digest().to_owned(),
@@ -86,7 +98,32 @@ pub fn assemble(
         epoch: source.epoch,
         warnings,
         problems,
+        storage_behind: None,
         stale_since_us: None,
+    }
+}
+
+/// Holds what would raise exposure in the flags whose author left.
+fn hold_schedules(source: &Source, specs: &mut BTreeMap<String, FlagSpec>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for (key, left) in &source.held {
+        if let Some(spec) = specs.get_mut(key) {
+            let (held, why) = schedules::as_left(key, spec, *left);
+            *spec = held;
+            warnings.extend(why);
+        }
+    }
+    warnings
+}
+
+/// An object that storage set aside; a flag's last good version is served where there is one.
+fn damaged(source: &Source, (name, reason): (&String, &String)) -> FlagProblem {
+    let flag = name.strip_prefix("flag ").unwrap_or(name);
+    let message = format!("it is damaged in the database ({reason}); write it again to mend it");
+    FlagProblem {
+        flag: flag.to_owned(),
+        violations: vec![Violation::at("", "damaged", message)],
+        serves_previous: source.flags.contains_key(flag),
     }
 }
 
