@@ -27,6 +27,7 @@ pub mod rate_limit;
 pub mod reconcile;
 pub mod rollouts;
 pub mod runtime;
+mod schedules;
 pub mod sign_in;
 pub mod stops;
 pub mod streams;

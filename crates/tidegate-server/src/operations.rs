@@ -26,6 +26,8 @@ pub struct Operations {
     pub allowed_origins: AllowedOrigins,
     /// Bounds the work of hashing passwords.
     pub hashing: Hashing,
+    /// Taken in turns by those who change what people may do, since each reads before it writes.
+    pub changing_people: tokio::sync::Mutex<()>,
     /// Clocks of those who send events, by project, credential and the sender's own name.
     pub clocks: Mutex<ClockSkew>,
     /// Whether what is served is a developer's file, which nobody writes through the server.

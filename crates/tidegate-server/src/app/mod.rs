@@ -5,10 +5,14 @@
 //! in one transaction with its audit entry, and wakes the reconciler, which is the only part that
 //! turns stored definitions into what is served.
 
+pub mod changes;
+mod definition;
 mod difference;
 mod error;
+pub(crate) mod exposure;
 pub mod objects;
 mod owned;
+pub mod people;
 pub mod stop;
 pub mod tokens;
 
@@ -119,7 +123,7 @@ impl Deref for App {
 #[must_use]
 pub fn actor_of(principal: &Principal) -> Actor {
     match principal.kind {
-        PrincipalKind::Token => Actor::token(principal.id.clone()),
+        PrincipalKind::Token | PrincipalKind::Installation => Actor::token(principal.id.clone()),
         PrincipalKind::Person => Actor::user(principal.id.clone()),
         PrincipalKind::LocalDeveloper | PrincipalKind::FlagdPort => {
             Actor::system(principal.id.clone())

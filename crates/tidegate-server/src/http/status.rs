@@ -46,6 +46,7 @@ pub(crate) async fn status(
         "disk": disk(&app),
         "stop_file": app.stops.file_state(),
         "pending_stops": app.stops.pending().len(),
+        "unmarked_stops": app.stops.unmarked(),
         "tokens": app.access.load().len(),
         "projects": projects,
     }))
@@ -96,6 +97,7 @@ fn describe(app: &App, project: &LiveProject) -> Value {
         "epoch": set.epoch,
         "config_tag": set.config_tag,
         "stale_since": set.stale_since_us.map(rfc3339),
+        "storage_behind": set.behind(),
         "clients": app.streams.clients.report(&app.live, &set.project),
         "warnings": set.warnings,
         "problems": set.problems,

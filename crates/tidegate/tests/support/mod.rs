@@ -9,6 +9,8 @@
     reason = "each test file uses its part; waiting for another process needs a clock"
 )]
 
+pub mod locked;
+pub mod person;
 pub mod strange;
 pub mod wire;
 
@@ -247,6 +249,12 @@ fn text_of(body: &Value) -> Vec<u8> {
         Value::Null => Vec::new(),
         body => body.to_string().into_bytes(),
     }
+}
+
+/// Unix seconds, as the server sees them.
+pub fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
 }
 
 /// A number from the environment, for long runs.
