@@ -14,12 +14,16 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod events;
+mod examples;
 mod flag;
 mod healthcheck;
+mod nearest;
 mod output;
+mod person;
 mod reports;
 mod rollout;
 mod rollout_simulate;
+mod rollout_view;
 mod serve;
 mod stats;
 mod stopped;
@@ -93,6 +97,9 @@ enum Command {
     /// Mint, list and disable tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Add people, give them roles, reset their password, take them away
+    #[command(subcommand)]
+    Person(person::PersonCommand),
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -115,7 +122,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let matches = examples::added_to(Arguments::command()).get_matches();
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
@@ -136,6 +143,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
+        Command::Person(command) => person::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Stats(command) => Ok(stats::run(&command)),
         Command::Delivery(command) => Ok(delivery::run(&command)),
