@@ -6,7 +6,7 @@
 use clap::Command;
 
 /// A command and the line that shows it at work.
-const TABLE: [(&str, &str); 45] = [
+const TABLE: [(&str, &str); 49] = [
     ("demo", "tidegate demo"),
     ("flag list", "tidegate flag list"),
     ("flag get", "tidegate flag get new-checkout"),
@@ -28,6 +28,10 @@ const TABLE: [(&str, &str); 45] = [
         "flag explain",
         "tidegate flag explain new-checkout --context '{\"targetingKey\":\"user-17\"}'",
     ),
+    ("metric list", "tidegate metric list"),
+    ("metric get", "tidegate metric get revenue"),
+    ("journey list", "tidegate journey list"),
+    ("journey get", "tidegate journey get checkout"),
     ("rollout list", "tidegate rollout list"),
     ("rollout get", "tidegate rollout get new-checkout"),
     ("rollout explain", "tidegate rollout explain new-checkout"),
