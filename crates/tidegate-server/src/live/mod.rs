@@ -50,9 +50,12 @@ pub struct LiveSet {
 }
 
 impl LiveSet {
-    /// Whether any flag has a rule that begins or ends by itself.
+    /// Whether any flag has a rule that begins or ends by itself, held or not.
     #[must_use]
     pub fn has_schedules(&self) -> bool {
+        if !self.source.held.is_empty() {
+            return true;
+        }
         let mut rules = self.specs.values().flat_map(|spec| &spec.rules);
         rules.any(|rule| rule.from.is_some() || rule.until.is_some())
     }
