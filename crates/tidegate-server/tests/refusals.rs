@@ -76,6 +76,13 @@ impl Answer {
                 "a code and a message",
                 is_text(&said["code"]) && is_text(&said["message"]),
             ),
+            Dialect::Otlp => (
+                "a google.rpc.Status in the encoding of the request",
+                match self.kind.as_str() {
+                    "application/json" => said["code"].is_u64() && is_text(&said["message"]),
+                    kind => kind == "application/x-protobuf" && !self.body.is_empty(),
+                },
+            ),
         };
         if is_right {
             return Vec::new();

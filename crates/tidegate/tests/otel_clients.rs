@@ -110,14 +110,6 @@ fn report(server: &Server) -> Value {
         .json()
 }
 
-/// A counter of `/metrics`, 0 if it is not there.
-fn counter(server: &Server, series: &str) -> u64 {
-    let answer = server.admin("GET", "/metrics", &[], &Value::Null);
-    let text = String::from_utf8(answer.body).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.map_or(0, |value| value.trim().parse().unwrap())
-}
-
 fn is_counted_right(program: &str, protocol: &str, log_records: usize) {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path());
@@ -136,7 +128,7 @@ fn is_counted_right(program: &str, protocol: &str, log_records: usize) {
     // An evaluation, an exposure, a request and a purchase of each.
     let accepted = r#"tidegate_events_total{outcome="accepted"}"#;
     until("every event is counted", || {
-        (counter(&server, accepted) >= 4 * UNITS as u64).then_some(())
+        (server.counter(accepted) >= 4 * UNITS as u64).then_some(())
     });
     for (series, expected) in [
         (accepted, 4 * UNITS),
@@ -154,10 +146,10 @@ fn is_counted_right(program: &str, protocol: &str, log_records: usize) {
         (r#"tidegate_otlp_joined_total{outcome="unattributed"}"#, 0),
         ("tidegate_otlp_requests_refused_total", 0),
     ] {
-        assert_eq!(counter(&server, series), expected as u64, "{series}");
+        assert_eq!(server.counter(series), expected as u64, "{series}");
     }
     let totals = r#"tidegate_otlp_records_total{signal="metrics",outcome="not_stored"}"#;
-    assert!(counter(&server, totals) > 0, "a running total is of nobody");
+    assert!(server.counter(totals) > 0, "a running total is of nobody");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test that cannot go on has failed; spans need the time of day"
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test that cannot go on has failed; spans need the time of day in nanoseconds"
 )]
 
 mod support;
@@ -10,7 +12,7 @@ mod support;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::{ADMIN, Server, request};
+use support::{ADMIN, Server, request, until};
 
 const ROLLOUTS: &str = "/api/v1/projects/default/rollouts";
 /// Both changes must be shut by then, on a busy machine.
@@ -111,6 +113,34 @@ fn send(server: &Server, spans: &[Value]) {
     let body = export.to_string().into_bytes();
     let answer = request(server.address, "POST", "/v1/traces", &headers, &body);
     assert_eq!((answer.status, answer.json()), (200, json!({})), "{answer}");
+}
+
+#[test]
+fn what_waits_for_its_trace_outlives_kill_nine_and_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    set_up(&server, "dark", "errors");
+    let now_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos();
+    let spans = [span(&server, 1, now_ns)];
+    send(&server, &spans);
+    server.kill_nine();
+
+    let server = Server::serve(folder.path());
+    send(&server, &spans);
+    let served = r#"tidegate_otlp_joined_total{outcome="served"}"#;
+    until("the request got what its trace was served", || {
+        (server.counter(served) > 0).then_some(())
+    });
+    for (series, expected) in [
+        (served, 1),
+        (r#"tidegate_events_total{outcome="accepted"}"#, 1),
+        (r#"tidegate_events_total{outcome="duplicate"}"#, 2),
+    ] {
+        assert_eq!(server.counter(series), expected, "{series}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use super::is_grpc;
 use crate::access::Principal;
 use crate::app::App;
-use crate::http::otlp::{BODY_BYTES, row};
+use crate::http::otlp::{BODY_BYTES, encoding_of, row};
 use crate::http::routes::Routes;
 use crate::http::sent_at::arrival;
 use crate::otlp::answer::{Refusal, rpc_status, success_body};
@@ -56,7 +56,11 @@ async fn export(
     request: Request,
 ) -> Response {
     if !is_grpc(request.headers()) {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+        let message =
+            "this path speaks gRPC; over HTTP export to /v1/logs, /v1/traces, /v1/metrics";
+        let refusal = Refusal::for_good(415, Code::InvalidArgument, message);
+        let encoding = encoding_of(request.headers()).unwrap_or(Encoding::Json);
+        return crate::http::otlp::refused(&refusal, encoding);
     }
     let arrival = arrival(request.headers(), app.clock.now_us());
     let outcome = match export_of(signal, request).await {

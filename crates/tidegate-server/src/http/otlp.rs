@@ -111,11 +111,11 @@ pub(crate) fn refused(refusal: &Refusal, encoding: Encoding) -> Response {
 pub(crate) fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let kind = text(headers, &CONTENT_TYPE)?;
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    match essence.to_ascii_lowercase().as_str() {
-        PROTOBUF => Some(Encoding::Protobuf),
-        JSON => Some(Encoding::Json),
-        _ => None,
+    let is = |known: &str| essence.eq_ignore_ascii_case(known);
+    if is(PROTOBUF) {
+        return Some(Encoding::Protobuf);
     }
+    is(JSON).then_some(Encoding::Json)
 }
 
 const fn content_type(encoding: Encoding) -> HeaderValue {

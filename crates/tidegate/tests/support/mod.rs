@@ -153,6 +153,14 @@ impl Server {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
+    /// A series of `/metrics`, 0 if it is not there.
+    pub fn counter(&self, series: &str) -> u64 {
+        let answer = self.admin("GET", "/metrics", &[], &Value::Null);
+        let text = String::from_utf8(answer.body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+
     /// Runs a client command against this server, as the administrator.
     pub fn run(&self, arguments: &[&str]) -> Output {
         tidegate()
