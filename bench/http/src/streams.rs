@@ -1,7 +1,7 @@
 //! Clients that listen: how soon they learn of a change, and what they cost while nothing happens.
 //!
-//! Every client has a connection of its own, as programs on different machines have; many streams
-//! within one connection would be cheaper. A change is one flag written through the API; a client's
+//! Every client has a connection of its own, as programs on different machines have. What a stream
+//! costs where ten share a connection, as behind a relay, is measured beside it. A change is one flag written through the API; a client's
 //! delay is counted from sending that request, so the commit to disk and the compilation of the
 //! 1,000 flags are in it, and from its answer, which is when whoever changed it is told.
 
@@ -9,12 +9,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::client::{Connection, get_flag, put_flag};
 use crate::server::{Server, TOKEN};
+
+/// How long after their first message streams count as idle.
+const UNTIL_IDLE: Duration = Duration::from_secs(3);
 
 /// How a client listens.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,8 +64,9 @@ pub struct Seen {
 /// A message that a client received.
 type Heard = UnboundedSender<Instant>;
 
-/// Opens `clients` streams, lets them idle, then makes `changes` changes one after the other.
-pub fn listen(server: &Server, kind: Kind, clients: usize, changes: usize) -> Seen {
+/// Opens `clients` streams, `each` of them to a connection, lets them idle, then makes `changes`
+/// changes one after the other.
+fn listen(server: &Server, kind: Kind, clients: usize, each: usize, changes: usize) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,11 +74,11 @@ pub fn listen(server: &Server, kind: Kind, clients: usize, changes: usize) -> Se
     runtime.block_on(async {
         let before = server.resident_kib();
         let (heard, mut news) = unbounded_channel();
-        for _ in 0..clients {
-            tokio::spawn(follow(server.address, kind, heard.clone()));
+        for _ in 0..clients / each {
+            tokio::spawn(follow(server.address, kind, each, heard.clone()));
         }
         wait_for_all(&mut news, clients).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(UNTIL_IDLE).await;
         let kib_each = (server.resident_kib() - before) / clients as f64;
         let mut seen = Seen {
             since_sent: Vec::new(),
@@ -129,12 +134,20 @@ async fn wait_for_all(news: &mut UnboundedReceiver<Instant>, clients: usize) -> 
     heard
 }
 
-async fn follow(address: SocketAddr, kind: Kind, heard: Heard) {
+async fn follow(address: SocketAddr, kind: Kind, streams: usize, heard: Heard) {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     match kind {
         Kind::Sse => follow_lines(stream, kind, heard).await,
-        Kind::EventStream | Kind::SyncFlags => follow_messages(stream, kind, heard).await,
+        Kind::EventStream | Kind::SyncFlags => {
+            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+            let connection = tokio::spawn(connection);
+            for _ in 0..streams {
+                let sender = sender.clone().ready().await.unwrap();
+                tokio::spawn(follow_messages(sender, kind, heard.clone()));
+            }
+            panic!("a connection ended: {:?}", connection.await);
+        }
     }
 }
 
@@ -161,9 +174,7 @@ async fn follow_lines(mut stream: TcpStream, kind: Kind, heard: Heard) {
 }
 
 /// Counts messages of a gRPC stream; the request is an empty message.
-async fn follow_messages(stream: TcpStream, kind: Kind, heard: Heard) {
-    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
+async fn follow_messages(mut sender: SendRequest<Bytes>, kind: Kind, heard: Heard) {
     let request = http::Request::post(format!("http://bench{}", kind.path()))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -182,7 +193,7 @@ async fn follow_messages(stream: TcpStream, kind: Kind, heard: Heard) {
             heard.send(now).unwrap();
         }
     }
-    panic!("the server ended a stream: {:?}", connection.await);
+    panic!("the server ended a stream");
 }
 
 /// How far the message at hand has come.
@@ -236,7 +247,7 @@ pub fn report(server: &mut Server, report: &mut crate::report::Report) {
         (Kind::SyncFlags, 100, 10, 500.0),
     ] {
         server.restart();
-        let seen = listen(server, kind, clients, changes);
+        let seen = listen(server, kind, clients, 1, changes);
         let name = kind.name();
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
         let (sent, answered) = (&seen.since_sent, &seen.since_answered);
@@ -253,7 +264,11 @@ pub fn report(server: &mut Server, report: &mut crate::report::Report) {
         );
         let what = format!("{clients} {name} learn of a change, p99 since it was sent");
         report.at_most(what, ms(quantile(sent, 990)), most, "ms");
-        let what = format!("{name}: memory for each idle stream");
+        let what = format!("{name}: memory for each idle stream and its connection");
         report.at_most(what, seen.kib_each, 20.0, "KiB");
     }
+    server.restart();
+    let shared = listen(server, Kind::EventStream, 1_000, 10, 1);
+    let what = "EventStream: memory for each idle stream, ten to a connection";
+    report.at_most(what, shared.kib_each, 20.0, "KiB");
 }

@@ -95,7 +95,7 @@ impl Connection {
         if status < 400 {
             return Ok(text);
         }
-        bail!("{}", explain(&Answer::of(status, text), self))
+        Err(self.refusal(&Answer::of(status, text)))
     }
 
     /// Sends events, one JSON object per line, and answers whatever came back.
