@@ -244,6 +244,39 @@ impl JointMoments {
         Ok(())
     }
 
+    /// Takes back one unit that was added with these values. Sums are exact, so nothing of it is
+    /// left: the moments equal those of the other units bit for bit.
+    ///
+    /// # Errors
+    /// If the number of values does not match or one is not finite; nothing is then changed.
+    pub fn take_back(&mut self, values: &[f64]) -> Result<(), StatsError> {
+        if values.len() != self.sums.len() {
+            return Err(StatsError::Mismatch {
+                what: "columns",
+                left: values.len(),
+                right: self.sums.len(),
+            });
+        }
+        for value in values {
+            finite("value", *value)?;
+        }
+        for (sum, value) in self.sums.iter_mut().zip(values) {
+            sum.add(-value)?;
+        }
+        for (events, value) in self.events.iter_mut().zip(values) {
+            *events = events.saturating_sub(u64::from(*value != 0.0));
+        }
+        let pairs = values
+            .iter()
+            .enumerate()
+            .flat_map(|(i, left)| values.iter().skip(i).map(move |right| (*left, *right)));
+        for (product, (left, right)) in self.products.iter_mut().zip(pairs) {
+            product.add_product(-left, right)?;
+        }
+        self.units = self.units.saturating_sub(1);
+        Ok(())
+    }
+
     /// Adds the units of another shard.
     ///
     /// # Errors
