@@ -25,6 +25,7 @@ pub mod operations;
 pub mod otlp;
 pub mod rate_limit;
 pub mod reconcile;
+pub mod reports;
 pub mod rollouts;
 pub mod runtime;
 mod schedules;

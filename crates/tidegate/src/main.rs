@@ -20,6 +20,7 @@ mod healthcheck;
 mod nearest;
 mod output;
 mod person;
+mod reports;
 mod rollout;
 mod rollout_simulate;
 mod rollout_view;
@@ -72,6 +73,18 @@ enum Command {
     /// Import events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Define metrics, and show them by the variants of a flag
+    #[command(subcommand)]
+    Metric(reports::MetricCommand),
+    /// Define journeys, and show steps, drop-off and times
+    #[command(subcommand)]
+    Journey(reports::JourneyCommand),
+    /// Show how many units use what
+    #[command(subcommand)]
+    Usage(reports::UsageCommand),
+    /// Show who came back
+    #[command(subcommand)]
+    Retention(reports::RetentionCommand),
     /// Start, watch, hold, approve, end and explain guarded rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -121,6 +134,10 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
         Command::Events(command) => events::run(&command),
+        Command::Metric(command) => reports::metric(&command),
+        Command::Journey(command) => reports::journey(&command),
+        Command::Usage(command) => reports::usage(&command),
+        Command::Retention(command) => reports::retention(&command),
         Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tidegate_flags::{FlagSetSource, FlagSpec, Segment, Warning};
+use tidegate_metrics::{JourneyDefinition, MetricDefinition};
 use tidegate_store::{Expected, ObjectChange, ObjectKind, StoredObject, Write};
 
 use super::exposure;
@@ -16,6 +17,7 @@ use super::owned::keep_owned;
 use super::{App, AppError, Violation, actor_of, difference};
 use crate::access::{Permission, Principal};
 use crate::live::{LiveSet, assemble};
+use crate::reports::refused;
 use crate::stops::Overlay;
 
 /// The one key of the kind [`ObjectKind::Set`].
@@ -94,6 +96,8 @@ pub(super) fn canonical(
             Ok(spec)
         }
         ObjectKind::Set => flag_set(app, place, spec),
+        ObjectKind::Metric => MetricDefinition::canonical(&spec).map_err(refused),
+        ObjectKind::Journey => JourneyDefinition::canonical(&spec).map_err(refused),
         _ if spec.is_object() => Ok(spec),
         _ => Err(AppError::invalid(
             "",

@@ -21,6 +21,7 @@ mod pages;
 mod people;
 pub(crate) mod problem;
 mod query;
+mod reports;
 mod rollouts;
 pub mod routes;
 pub(crate) mod sent_at;
@@ -60,6 +61,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = people(routes);
     routes = evaluation(routes);
     routes = definitions(routes);
+    routes = report_routes(routes);
     routes = rollout_routes(routes);
     routes = administration(routes);
     routes = membership(routes);
@@ -262,6 +264,39 @@ fn definitions(routes: Routes) -> Routes {
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,
+        )
+}
+
+fn report_routes(routes: Routes) -> Routes {
+    const METRIC: &str = "/api/v1/projects/{project}/metrics/{key}/report";
+    const JOURNEY: &str = "/api/v1/projects/{project}/journeys/{key}/report";
+    const USAGE: &str = "/api/v1/projects/{project}/reports/usage";
+    const RETENTION: &str = "/api/v1/projects/{project}/reports/retention";
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    routes
+        .add(
+            read(METRIC, "A metric by the variants of a flag"),
+            reports::metric,
+        )
+        .add(
+            read(JOURNEY, "A journey: steps, drop-off and times"),
+            reports::journey,
+        )
+        .add(
+            read(USAGE, "How many units use what, by period"),
+            reports::usage,
+        )
+        .add(
+            read(RETENTION, "Who came back in which later period"),
+            reports::retention,
         )
 }
 
