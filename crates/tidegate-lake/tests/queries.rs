@@ -452,7 +452,9 @@ fn without_units(findings: Findings) -> String {
                 .iter_mut()
                 .map(|group| group.sample.take().map(|sample| sample.len()))
                 .collect();
-            format!("{summary:?} {samples:?}")
+            // As text, since equal sums may be held in different limbs.
+            let summary = serde_json::to_string(&summary).unwrap();
+            format!("{summary} {samples:?}")
         }
         other => format!("{other:?}"),
     }

@@ -40,7 +40,8 @@ pub use live::{
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,
 };
 pub use measure::{
-    Aggregate, GroupStatistics, Measure, MetricDefinition, MetricSummary, Observation,
+    Aggregate, GroupStatistics, Measure, MetricDefinition, MetricState, MetricSummary, Observation,
     UnitMeasurement, UnitMeasurements, UnitQuantity, Winsorise, measure_units, summarise,
+    summarise_states,
 };
 pub use query::{Answer, Days, Findings, Grouping, MAX_USAGE_EVENTS, Query};

@@ -84,11 +84,28 @@ pub(crate) async fn reload(app: &App) {
 async fn load_all(app: &App, kept: Option<&LastGood>) -> Result<(), StoreError> {
     for project in app.store()?.project_list().await? {
         let key = project.key;
-        let stored = read(app, &key).await?;
-        refresh(app, &key, stored);
+        // Most rounds find nothing new, and reading and parsing every definition to learn that
+        // costs evaluations time and the process memory.
+        let version = app.store()?.config_version(&key).await?;
+        if !is_confirmed(app, &key, version) {
+            let stored = read(app, &key).await?;
+            refresh(app, &key, stored);
+        }
         keep(app, kept, &key);
     }
     load_credentials(app).await
+}
+
+/// Whether exactly `version` is served, known to be fresh, with nothing on top of it and no
+/// schedule that somebody's leaving would hold.
+fn is_confirmed(app: &App, project: &ProjectKey, version: ConfigVersion) -> bool {
+    app.stops.overlay().is_empty()
+        && app.live.project(project.as_str()).is_some_and(|place| {
+            let set = place.peek();
+            (set.epoch, set.config_version) == (version.epoch, version.version)
+                && set.stale_since_us.is_none()
+                && !set.has_schedules()
+        })
 }
 
 /// Serves a configuration of `project` at least as new as `version`.

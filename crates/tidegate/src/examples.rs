@@ -6,7 +6,7 @@
 use clap::Command;
 
 /// A command and the line that shows it at work.
-const TABLE: [(&str, &str); 49] = [
+const TABLE: &[(&str, &str)] = &[
     ("demo", "tidegate demo"),
     ("flag list", "tidegate flag list"),
     ("flag get", "tidegate flag get new-checkout"),
@@ -28,13 +28,14 @@ const TABLE: [(&str, &str); 49] = [
         "flag explain",
         "tidegate flag explain new-checkout --context '{\"targetingKey\":\"user-17\"}'",
     ),
-    ("metric list", "tidegate metric list"),
-    ("metric get", "tidegate metric get revenue"),
-    ("journey list", "tidegate journey list"),
-    ("journey get", "tidegate journey get checkout"),
     ("rollout list", "tidegate rollout list"),
     ("rollout get", "tidegate rollout get new-checkout"),
     ("rollout explain", "tidegate rollout explain new-checkout"),
+    ("rollout plan", "tidegate rollout plan new-checkout"),
+    (
+        "rollout undo",
+        "tidegate rollout undo new-checkout --reason 'support is flooded'",
+    ),
     ("rollout start", "tidegate rollout start new-checkout"),
     ("rollout watch", "tidegate rollout watch new-checkout"),
     (
@@ -141,7 +142,7 @@ const TABLE: [(&str, &str); 49] = [
 
 /// The command line with an example for every command of the table.
 pub(crate) fn added_to(command: Command) -> Command {
-    TABLE.into_iter().fold(command, |command, (path, example)| {
+    TABLE.iter().fold(command, |command, (path, example)| {
         let words: Vec<&str> = path.split(' ').collect();
         add(command, &words, example)
     })

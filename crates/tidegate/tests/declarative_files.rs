@@ -121,6 +121,11 @@ fn plan_names_all_that_apply_refuses_and_neither_does_anything() {
         warned.contains("rollout r at /spec/flag") && warned.contains("never reached"),
         "targeting behind the rollout's rule decides nothing: {warned}"
     );
+    let started = said(&server.run(&["rollout", "start", "r"]));
+    assert!(
+        started.contains("/targeting") && started.contains("never reached"),
+        "{started}"
+    );
 }
 
 #[test]

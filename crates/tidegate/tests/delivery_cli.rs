@@ -892,7 +892,7 @@ fn a_cherry_pick_without_a_trailer_counts_once() {
     write("other", "x");
     commit("2025-01-03T00:00:00Z", "something else");
     git("2025-01-03T00:00:00Z", &["tag", "v3"]);
-    let import = ["import-git", path.as_str()];
+    let import = ["import-git", path.as_str(), "--find-copies"];
     assert_eq!(desk.json(&import)["compared"], 0);
     // The pick keeps its author date, gets another committer date, another parent, and no trailer.
     git("2025-01-04T00:00:00Z", &["checkout", "-q", "release"]);

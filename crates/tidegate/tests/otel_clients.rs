@@ -96,7 +96,8 @@ fn server(folder: &Path) -> Server {
         "stages": [{"share_bp": 5000, "min_seconds": 100_000}], "staleness_seconds": 600});
     let put = server.admin("PUT", ROLLOUT, &[], &policy);
     assert_eq!(put.status, 201, "{put}");
-    let started = server.admin("POST", &format!("{ROLLOUT}/start"), &[], &json!({}));
+    let start = json!({"unproven": true, "reason": "the service is new"});
+    let started = server.admin("POST", &format!("{ROLLOUT}/start"), &[], &start);
     assert_eq!(started.status, 200, "{started}");
     until("half of the units are served the treatment", || {
         (report(&server)["share_bp"] == 5000).then_some(())

@@ -38,7 +38,8 @@ fn set_up(server: &Server, name: &str, metric: &str) {
         "stages": [{"share_bp": 5000, "min_seconds": 100_000}], "staleness_seconds": 60});
     let path = format!("{ROLLOUTS}/{name}");
     assert_eq!(server.admin("PUT", &path, &[], &policy).status, 201);
-    let started = server.admin("POST", &format!("{path}/start"), &[], &json!({}));
+    let start = json!({"unproven": true, "reason": "the service is new"});
+    let started = server.admin("POST", &format!("{path}/start"), &[], &start);
     assert_eq!(started.status, 200, "{started}");
 }
 

@@ -21,6 +21,12 @@ impl Names {
         number
     }
 
+    /// The same numbers, for an answer while more are given.
+    pub(super) fn copy(&self) -> Self {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(Mutex::new(names.clone()))
+    }
+
     /// Renumbers the findings in the order of the texts; returns the texts by number.
     pub(super) fn sorted_into(self, findings: &mut Findings) -> Vec<String> {
         let names = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -338,25 +338,23 @@ fn shadowed(set: &LiveSet, draft: &Draft) -> Vec<Violation> {
     let Ok(policy) = crate::rollouts::read_policy(&draft.spec) else {
         return Vec::new();
     };
-    let mut source = set.source.clone();
-    let Some(fields) = source
-        .flags
-        .get_mut(&policy.flag)
-        .and_then(Value::as_object_mut)
-    else {
+    let Some(mut definition) = set.source.flags.get(&policy.flag).cloned() else {
         return Vec::new();
     };
-    let rules = fields
-        .entry("rules")
-        .or_insert_with(|| Value::Array(Vec::new()));
-    if let Some(rules) = rules.as_array_mut()
+    if let Some(fields) = definition.as_object_mut()
+        && let Some(rules) = fields
+            .entry("rules")
+            .or_insert_with(|| Value::Array(Vec::new()))
+            .as_array_mut()
         && rules.iter().all(|known| known["id"] != rule.as_str())
     {
         rules.push(crate::rollouts::rule_at_zero(&rule, &policy));
     }
-    let started = assemble(&set.project, &source, &Overlay::default(), None);
-    of_flag(&started, &policy.flag)
-        .filter(|warning| warning.code.starts_with("unreachable"))
+    let Ok(started) = FlagSpec::from_json(&policy.flag, &definition) else {
+        return Vec::new();
+    };
+    crate::rollouts::shadowed(&policy.flag, &started)
+        .into_iter()
         .map(|warning| {
             let message = format!(
                 "once started, {} of flag {:?}: {}",

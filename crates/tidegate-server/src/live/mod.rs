@@ -50,6 +50,16 @@ pub struct LiveSet {
 }
 
 impl LiveSet {
+    /// Whether any flag has a rule that begins or ends by itself, held or not.
+    #[must_use]
+    pub fn has_schedules(&self) -> bool {
+        if !self.source.held.is_empty() {
+            return true;
+        }
+        let mut rules = self.specs.values().flat_map(|spec| &spec.rules);
+        rules.any(|rule| rule.from.is_some() || rule.until.is_some())
+    }
+
     /// The same set with `overlay`, which is every stop that storage does not know, on top.
     #[must_use]
     pub fn reassembled(&self, overlay: &Overlay) -> Self {

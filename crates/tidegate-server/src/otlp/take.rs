@@ -203,22 +203,31 @@ fn unpacked(otlp: &Otlp, export: &Export) -> Result<(Bytes, Vec<OwnedSemaphorePe
     }
 }
 
+/// Unpacks into memory that is reserved before it is taken: doubled each time, and never more than
+/// shows that the limit is passed.
 fn grow(otlp: &Otlp, mut reader: impl Read) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), Refusal> {
     let limit = otlp.limits.max_bytes;
-    let mut plain = Vec::new();
+    let mut plain: Vec<u8> = Vec::new();
     let mut room = Vec::new();
     loop {
-        room.push(reserve(otlp, 1)?);
-        let before = plain.len();
-        let mut piece = reader.by_ref().take(MIB as u64);
-        piece.read_to_end(&mut plain).map_err(|error| {
+        let capacity = plain.capacity();
+        let wanted = match capacity * 2 {
+            0 => MIB,
+            doubled if doubled < limit => doubled,
+            _ => limit + MIB,
+        };
+        room.push(reserve(otlp, (wanted - capacity).div_ceil(MIB))?);
+        plain.reserve_exact(wanted - plain.len());
+        let free = plain.capacity() - plain.len();
+        let mut piece = reader.by_ref().take(free as u64);
+        let read = piece.read_to_end(&mut plain).map_err(|error| {
             let message = format!("the body does not unpack: {error}");
             Refusal::for_good(400, Code::InvalidArgument, message)
         })?;
         if plain.len() > limit {
             return Err(RequestError::TooLarge { limit }.into());
         }
-        if plain.len() - before < MIB {
+        if read < free {
             return Ok((plain.into(), room));
         }
     }

@@ -6,7 +6,7 @@
 //! which is then in the rollout's log.
 
 use serde::Serialize;
-use tidegate_flags::FlagSpec;
+use tidegate_flags::{CompileOptions, FlagSetSource, FlagSpec, Segments, Warning, compile};
 use tidegate_rollout::forecast::{Forecast, forecast};
 use tidegate_rollout::{Finding, MetricFacts, RolloutSpec, Severity, StartFacts, check_start};
 
@@ -85,12 +85,33 @@ pub(super) fn prove(
         variants: flag.variants.iter().map(|(name, _)| name.clone()).collect(),
         audience_units_last_day: Some(units),
     };
-    let findings = check_start(policy, &facts, now_us);
+    let mut findings = check_start(policy, &facts, now_us);
+    findings.extend(shadowed(&policy.flag, flag).into_iter().map(shadow_finding));
     let refuses = |finding: &Finding| finding.severity == Severity::Refuse;
     StartCheck {
         may_start: !findings.iter().any(refuses),
         findings,
         guards,
+    }
+}
+
+/// What of a flag is never reached, as the compiler says: behind a rollout's rule for everybody,
+/// the flag's own targeting decides nothing any more.
+pub(crate) fn shadowed(key: &str, flag: &FlagSpec) -> Vec<Warning> {
+    let set = FlagSetSource {
+        flags: vec![(key.to_owned(), Ok(flag.clone()))],
+        ..FlagSetSource::default()
+    };
+    let (_, mut warnings) = compile(&set, &Segments::default(), &CompileOptions::default());
+    warnings.retain(|warning| warning.code.starts_with("unreachable"));
+    warnings
+}
+
+fn shadow_finding(warning: Warning) -> Finding {
+    Finding {
+        severity: Severity::Warn,
+        pointer: "/flag".to_owned(),
+        reason: format!("{} of the flag: {}", warning.pointer, warning.message),
     }
 }
 

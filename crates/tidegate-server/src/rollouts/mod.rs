@@ -29,6 +29,7 @@ use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
 use tidegate_store::{Actor, ObjectKind, StopKind, StopServe};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub(crate) use check::shadowed;
 pub use check::{GuardCheck, StartCheck};
 pub use drive::run;
 pub use guards::GuardSource;

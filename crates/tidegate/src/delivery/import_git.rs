@@ -4,8 +4,8 @@
 //! Commits that the log holds are not read again; where an earlier run stopped (`--since`, a shallow clone that was
 //! deepened since) the walk goes on from there. A large log has an index beside it, which also says which commits of
 //! which repository are held: a later run reads neither the log nor the repository again, only what is new in both.
-//! A commit that may be a copy of another (rebased, cherry-picked: the author date is the same) is compared by what it
-//! changes.
+//! Where it is asked for, a commit that may be a copy of another (rebased, cherry-picked: the author date is the same)
+//! is compared by what it changes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -52,6 +52,10 @@ pub(crate) struct ImportGit {
     /// Take a single commit whose subject ends in (#7) for a squashed pull request.
     #[arg(long)]
     squash_merges: bool,
+    /// Find copies of one change (cherry-picked, rebased) by what commits of one author date change, and count each
+    /// change once. Reads file contents, of few commits.
+    #[arg(long)]
+    find_copies: bool,
     /// Take tags with this beginning for deployments, at their commit's time. A tag is not a deployment:
     /// use it only where no deployment log exists.
     #[arg(long, value_name = "PREFIX")]
@@ -119,7 +123,9 @@ impl ImportGit {
         for &(id, date) in &held.authored {
             dates.know(id, date);
         }
-        import.copies(&reader, &dates, &held)?;
+        if self.find_copies {
+            import.copies(&reader, &dates, &held)?;
+        }
         let tags = reader.tags()?;
         if walked.commits == 0 && held.commits.is_empty() {
             bail!(
