@@ -4,8 +4,12 @@ use serde::{Deserialize, Serialize};
 use tidegate_stats::bayes::{self, BayesComparison, BayesOptions, Prior};
 use tidegate_stats::comparison::{Effect, Method, Note, Relative};
 use tidegate_stats::fixed::{self, FixedOptions};
+use tidegate_stats::order_statistics::{self, QuantileComparison, QuantileOptions};
+use tidegate_stats::proportions::Count;
+use tidegate_stats::quantile::{self, RankedSample};
 use tidegate_stats::sequential::{self, Boundary, SequentialOptions};
-use tidegate_stats::{Comparison, Contrast, Estimate, StatsError, Tail};
+use tidegate_stats::small_counts::{self, SmallCountOptions};
+use tidegate_stats::{ArmSummary, Comparison, Contrast, Estimate, Side, StatsError, Tail};
 
 /// Which promise intervals make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +116,28 @@ impl From<Comparison> for Figures {
     }
 }
 
+impl From<QuantileComparison> for Figures {
+    fn from(found: QuantileComparison) -> Self {
+        let [n_control, n_treatment] = found.units;
+        Self {
+            n_control,
+            n_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: None,
+            p_value: Some(found.p_value),
+            ln_p: Some(found.ln_p),
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: None,
+        }
+    }
+}
+
 impl From<BayesComparison> for Figures {
     fn from(found: BayesComparison) -> Self {
         Self {
@@ -186,6 +212,43 @@ impl Comparing {
                 bayes::compare_contrast(contrast, &options).map(Figures::from)
             }
         }
+    }
+
+    /// The comparison of two quantiles: by ranks where it is watched.
+    pub(super) fn compare_quantiles(
+        &self,
+        control: &RankedSample,
+        treatment: &RankedSample,
+        q: f64,
+    ) -> Result<Figures, StatsError> {
+        if self.method != ReportMethod::Sequential {
+            return self.compare(&quantile::contrast(control, treatment, q)?);
+        }
+        let options = QuantileOptions {
+            alpha: self.alpha,
+            tune_at: self.tune_at,
+            ..QuantileOptions::default()
+        };
+        order_statistics::compare(control, treatment, q, &options).map(Figures::from)
+    }
+
+    /// The comparison of two shares: exactly where a single look has too few of either outcome.
+    pub(super) fn compare_shares(
+        &self,
+        control: Count,
+        treatment: Count,
+    ) -> Result<Figures, StatsError> {
+        if self.method == ReportMethod::Fixed && small_counts::is_called_for(control, treatment) {
+            let options = SmallCountOptions {
+                alpha: self.alpha,
+                ..SmallCountOptions::default()
+            };
+            return small_counts::compare(control, treatment, &options).map(Figures::from);
+        }
+        let arm = |count: Count, side| ArmSummary::from_counts(count.successes, count.units, side);
+        let control = arm(control, Side::Control)?;
+        let treatment = arm(treatment, Side::Treatment)?;
+        self.compare(&Contrast::of_means(&control, &treatment)?)
     }
 
     /// Half the width of one arm's own interval in standard errors: the sequential boundary at the

@@ -11,7 +11,8 @@ use crate::journey::{JourneyDefinition, JourneyGroup};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tidegate_stats::{ArmSummary, Contrast, Side, StatsError};
+use tidegate_stats::StatsError;
+use tidegate_stats::proportions::Count;
 
 /// A journey by variant and segment.
 #[derive(Debug, Clone, Serialize)]
@@ -260,8 +261,9 @@ fn compare(
     control: &JourneyGroup,
     treatment: &JourneyGroup,
 ) -> Result<Figures, StatsError> {
-    let control = ArmSummary::from_counts(completed(control), control.exposed, Side::Control)?;
-    let treatment =
-        ArmSummary::from_counts(completed(treatment), treatment.exposed, Side::Treatment)?;
-    comparing.compare(&Contrast::of_means(&control, &treatment)?)
+    let count = |group: &JourneyGroup| Count {
+        successes: completed(group),
+        units: group.exposed,
+    };
+    comparing.compare_shares(count(control), count(treatment))
 }

@@ -11,9 +11,10 @@ use crate::measure::{GroupStatistics, Measure, MetricDefinition, MetricSummary};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tidegate_stats::proportions::Count;
 use tidegate_stats::ratio::{self, RatioColumns};
 use tidegate_stats::srm::{self, Phase, SrmOptions, SrmReport};
-use tidegate_stats::{ArmSummary, Contrast, Estimate, Side, StatsError, cuped, quantile};
+use tidegate_stats::{ArmSummary, Contrast, Estimate, Side, StatsError, cuped};
 
 /// A metric by variant.
 #[derive(Debug, Clone, Serialize)]
@@ -276,12 +277,15 @@ fn compare(
                 right: 0,
             });
         };
-        return comparing.compare(&quantile::contrast(left, right, *q)?);
+        return comparing.compare_quantiles(left, right, *q);
+    }
+    if is_share(metric) && left.columns() == 1 {
+        return comparing.compare_shares(count_of(control), count_of(treatment));
     }
     let adjusted = match (is_ratio(metric), left.columns()) {
         (false, 1) => {
-            let control = summary_of(metric, control, Side::Control)?;
-            let treatment = summary_of(metric, treatment, Side::Treatment)?;
+            let control = summary_of(control, Side::Control)?;
+            let treatment = summary_of(treatment, Side::Treatment)?;
             return comparing.compare(&Contrast::of_means(&control, &treatment)?);
         }
         (true, 2) => return comparing.compare(&ratio::contrast(left, right, RATIO)?),
@@ -296,17 +300,17 @@ fn compare(
     Ok(figures)
 }
 
+fn count_of(group: &GroupStatistics) -> Count {
+    Count {
+        successes: group.moments.events(0).unwrap_or(0),
+        units: group.moments.units(),
+    }
+}
+
 /// The arm as `tidegate stats compare` summarises a column of one row per unit.
-fn summary_of(
-    metric: &MetricDefinition,
-    group: &GroupStatistics,
-    side: Side,
-) -> Result<ArmSummary, StatsError> {
+fn summary_of(group: &GroupStatistics, side: Side) -> Result<ArmSummary, StatsError> {
     let units = group.moments.units();
     let events = group.moments.events(0).unwrap_or(0);
-    if is_share(metric) {
-        return ArmSummary::from_counts(events, units, side);
-    }
     let (Some(mean), Some(variance)) = (group.moments.mean(0), group.moments.covariance(0, 0))
     else {
         return Err(StatsError::TooFewUnits {

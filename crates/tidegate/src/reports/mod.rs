@@ -106,8 +106,10 @@ Examples:
 const USAGE_EXAMPLES: &str = "\
 Examples:
   tidegate usage report --event purchase --event view --period week
-  tidegate usage report --flag new-checkout                       who met the feature, by variant
-  tidegate usage report --flag new-checkout --event purchase      what each arm's units did
+  tidegate usage report --flag new-checkout
+  tidegate usage report --flag new-checkout --event purchase --segment device
+
+With a flag alone, its exposures are counted: who met the feature, by variant.
 
 A kind may stand in front of an event's name: --event 'request:GET /cart'.";
 
