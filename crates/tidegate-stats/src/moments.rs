@@ -133,6 +133,23 @@ impl Moments {
     }
 }
 
+impl Moments {
+    /// Mean and unbiased variance, the sum read once; none with fewer than two units.
+    pub(crate) fn mean_and_variance(&self) -> Option<(f64, f64)> {
+        if self.units < 2 {
+            return None;
+        }
+        let sum = self.sum.exact();
+        let centred = self
+            .sum_of_squares
+            .exact()
+            .times_count(self.units)
+            .minus(&sum.times(&sum));
+        let mean = sum.to_f64() / self.units as f64;
+        Some((mean, over_degrees(self.units, &centred).max(0.0)))
+    }
+}
+
 /// Count, sums and all cross-products of several columns of the same units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JointRecord", into = "JointRecord")]
