@@ -342,6 +342,7 @@ async fn settle(app: &App, record: &StopRecord) -> Result<Settled, StoreError> {
         }
         .to_owned(),
     );
+    crate::notices::attach(app, &mut change).await?;
     app.store()?
         .object_commit(change)
         .await

@@ -24,14 +24,18 @@ use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::delivery::Delivery;
+use crate::egress::Egress;
 use crate::events::{Events, Followers};
+use crate::hooks::Hooks;
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
 use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::meters::Meters;
-use crate::operations::Operations;
+use crate::notices::Notices;
+use crate::notices::signature::MasterKey;
+use crate::operations::{Operations, Outward};
 use crate::otlp::Otlp;
 use crate::otlp::waiting_room;
 use crate::rate_limit::{RateLimit, RateLimits};
@@ -55,6 +59,8 @@ pub struct Settings {
     pub open_door: bool,
     /// Web pages of other origins that may evaluate flags.
     pub allowed_origins: AllowedOrigins,
+    /// Whom the server reaches, and what it runs.
+    pub outward: Outward,
 }
 
 /// Why a server cannot run at all.
@@ -163,6 +169,8 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::rollouts::sources::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::notices::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::rollouts::keep_notes(
         app.clone(),
@@ -207,6 +215,7 @@ pub async fn start_without_storage(
         rate_limit: None,
         open_door: true,
         allowed_origins: AllowedOrigins::default(),
+        outward: Outward::default(),
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock, true)?;
@@ -306,6 +315,12 @@ fn open(
             changing_people: tokio::sync::Mutex::default(),
             clocks: std::sync::Mutex::default(),
             serves_a_file,
+            egress: Egress::new(
+                settings.outward.policy.clone(),
+                settings.outward.credentials.clone(),
+            ),
+            notices: open_notices(settings),
+            hooks: Hooks::new(settings.outward.commands.clone()),
         },
         clock,
         loading: tokio::sync::Mutex::default(),
@@ -314,6 +329,17 @@ fn open(
         data_dir_lock: Some(lock),
     });
     Ok((app, kept))
+}
+
+/// Notices, signed by keys of this data folder. Without a key nothing is sent, and everything else
+/// goes on.
+fn open_notices(settings: &Settings) -> Notices {
+    let master = MasterKey::open_or_create(&settings.data_dir);
+    let master = master.inspect_err(|error| {
+        tracing::error!(%error, "notices cannot be signed and will not be sent");
+    });
+    let base = settings.outward.public_url.as_deref().unwrap_or_default();
+    Notices::new(master.ok(), base)
 }
 
 /// A name that no other process has, so that event ids of two processes are never mixed up.

@@ -100,6 +100,8 @@ text_enum! {
         Webhook => "webhook",
         /// A source of delivery events.
         DeliverySource => "delivery-source",
+        /// A source of metrics that somebody else keeps.
+        Source => "source",
     }
 }
 

@@ -234,6 +234,9 @@ fn explain(arguments: &One) -> Result<()> {
             output::line(&format!("    {remark}"));
         }
     }
+    if let Some(hooks) = standing["hooks"].as_str() {
+        output::line(&format!("  {hooks}"));
+    }
     for note in report["notes"].as_array().into_iter().flatten() {
         output::line(&format!("  note: {}", note.as_str().unwrap_or_default()));
     }

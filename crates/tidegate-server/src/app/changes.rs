@@ -92,9 +92,14 @@ pub async fn apply(
     }
     let place = project_key(project)?;
     objects::refuse_while_behind(app, &place).await?;
-    let committed = async { app.store()?.objects_commit(changes).await }
-        .await
-        .map_err(|error| refusal(&error, "the changes"))?;
+    let committed = async {
+        for change in &mut changes {
+            crate::notices::attach(app, change).await?;
+        }
+        app.store()?.objects_commit(changes).await
+    }
+    .await
+    .map_err(|error| refusal(&error, "the changes"))?;
     if let Some(newest) = committed.last() {
         crate::reconcile::serve_at_least(app, &place, newest.version()).await;
     }

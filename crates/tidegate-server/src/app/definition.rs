@@ -96,6 +96,10 @@ pub(super) fn canonical(
             Ok(spec)
         }
         ObjectKind::Set => flag_set(app, place, spec),
+        ObjectKind::Source => {
+            crate::rollouts::sources::validate(app, &spec)?;
+            Ok(spec)
+        }
         ObjectKind::Metric => MetricDefinition::canonical(&spec).map_err(refused),
         ObjectKind::Journey => JourneyDefinition::canonical(&spec).map_err(refused),
         _ if spec.is_object() => Ok(spec),

@@ -246,12 +246,15 @@ pub async fn delete(
 pub(crate) async fn commit(
     app: &App,
     place: &Place,
-    change: ObjectChange,
+    mut change: ObjectChange,
 ) -> Result<Committed, AppError> {
     refuse_while_behind(app, &place.project).await?;
-    let committed = async { app.store()?.object_commit(change).await }
-        .await
-        .map_err(|error| refusal(&error, &place.what()))?;
+    let committed = async {
+        crate::notices::attach(app, &mut change).await?;
+        app.store()?.object_commit(change).await
+    }
+    .await
+    .map_err(|error| refusal(&error, &place.what()))?;
     crate::reconcile::serve_at_least(app, &place.project, committed.version()).await;
     Ok(committed)
 }

@@ -13,6 +13,7 @@ mod events;
 mod health;
 pub(crate) mod manifest;
 mod metrics;
+mod notices;
 mod objects;
 mod ofrep;
 mod openapi;
@@ -26,6 +27,7 @@ mod rollouts;
 pub mod routes;
 pub(crate) mod sent_at;
 mod sign_in;
+mod sources;
 pub(crate) mod sse;
 mod status;
 mod tokens;
@@ -63,6 +65,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = definitions(routes);
     routes = report_routes(routes);
     routes = rollout_routes(routes);
+    routes = outward(routes);
     routes = administration(routes);
     routes = membership(routes);
     routes = otlp::routes(routes);
@@ -353,6 +356,75 @@ fn rollout_routes(routes: Routes) -> Routes {
         .add(
             read(REPLAY, "Make every kept plan again and compare"),
             rollouts::replay,
+        )
+}
+
+fn outward(routes: Routes) -> Routes {
+    const SELF_TEST: &str = "/api/v1/projects/{project}/sources/{key}/self-test";
+    const ENDPOINTS: &str = "/api/v1/projects/{project}/webhook-endpoints";
+    const ENDPOINT: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}";
+    const ROTATE: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/rotate";
+    const TEST: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/test";
+    const DELIVERIES: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/deliveries";
+    const REDELIVER: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/redeliver";
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    let write = |path, summary| {
+        row(
+            Verb::Post,
+            path,
+            Access::Needs(P::ConfigWrite),
+            SMALL,
+            summary,
+        )
+    };
+    let manage = |verb, path, limit, summary| {
+        row(verb, path, Access::Needs(P::AccessManage), limit, summary)
+    };
+    let create = "Make a webhook endpoint; its secret is shown once";
+    let rotate = "Give a webhook endpoint a new key, shown once";
+    routes
+        .add(
+            read(SELF_TEST, "How a source stands with its self-test"),
+            sources::standing,
+        )
+        .add(
+            write(SELF_TEST, "Begin the self-test of a source"),
+            sources::begin,
+        )
+        .add(read(ENDPOINTS, "List webhook endpoints"), notices::list)
+        .add(
+            manage(Verb::Post, ENDPOINTS, SMALL, create),
+            notices::create,
+        )
+        .add(
+            manage(Verb::Delete, ENDPOINT, NO_BODY, "Remove a webhook endpoint"),
+            notices::delete,
+        )
+        .add(manage(Verb::Post, ROTATE, SMALL, rotate), notices::rotate)
+        .add(
+            manage(Verb::Post, TEST, SMALL, "Send a test message"),
+            notices::test,
+        )
+        .add(
+            read(DELIVERIES, "What became of the last deliveries"),
+            notices::deliveries,
+        )
+        .add(
+            manage(
+                Verb::Post,
+                REDELIVER,
+                SMALL,
+                "Put dead letters back in line",
+            ),
+            notices::redeliver,
         )
 }
 

@@ -47,7 +47,7 @@ pub(super) fn prove(
     let now_us = app.clock.now_us();
     let noted = app.rollouts.vitals.of(project);
     let check = |(index, guard): (usize, &tidegate_rollout::Guard)| {
-        let source = GuardSource::of(&guard.metric)?;
+        let source = GuardSource::of(&guard.metric).filter(is_own)?;
         let pulse = noted.pulse(&source, &policy.flag);
         Some(GuardCheck {
             metric: guard.metric.clone(),
@@ -71,6 +71,15 @@ pub(super) fn prove(
         moved_under_synthetic_load: false,
         fired_on_injected_fault: None,
     });
+    // What others measure is proven by asking them, see [`super::sources`].
+    let foreign = policy.guards.iter().map(|guard| &guard.metric);
+    let foreign = foreign.filter(|metric| !GuardSource::of(metric).as_ref().is_some_and(is_own));
+    let foreign = foreign.map(|metric| MetricFacts {
+        metric: metric.clone(),
+        last_moved_us: Some(now_us),
+        moved_under_synthetic_load: false,
+        fired_on_injected_fault: None,
+    });
     let units = noted.units_with(&policy.flag, now_us);
     // A name that never came is unknown, so that a near one can be suggested.
     let known: Vec<MetricFacts> = reported.collect();
@@ -81,6 +90,7 @@ pub(super) fn prove(
             .filter(is_known)
             .map(fact)
             .chain(known.iter().cloned())
+            .chain(foreign)
             .collect(),
         variants: flag.variants.iter().map(|(name, _)| name.clone()).collect(),
         audience_units_last_day: Some(units),
@@ -113,6 +123,11 @@ fn shadow_finding(warning: Warning) -> Finding {
         pointer: "/flag".to_owned(),
         reason: format!("{} of the flag: {}", warning.pointer, warning.message),
     }
+}
+
+/// Whether our own events are what a guard counts.
+const fn is_own(source: &GuardSource) -> bool {
+    !matches!(source, GuardSource::Source(_))
 }
 
 /// Refuses what must not start, with every reason at once.

@@ -22,6 +22,8 @@ use super::watch::{BASELINE_REQUESTS, Watch};
 use super::{Ask, Name, Standing, effects, resume};
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError};
+use crate::hooks::Hooks;
+use crate::hooks::ask::Question;
 
 /// How often a rollout is looked at even if no event came.
 const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
@@ -71,8 +73,13 @@ impl Active {
 
     /// Folds an event into the state and queues it for the log.
     pub(super) fn note(&mut self, event: RolloutEvent, stop: Option<String>) {
+        let share_before_bp = u16::from(self.state.share_bp);
         self.state = self.state.clone().apply(&self.spec, &event);
-        self.waiting.push_back(Entry { event, stop });
+        self.waiting.push_back(Entry {
+            event,
+            stop,
+            share_before_bp,
+        });
         self.log_length += 1;
     }
 
@@ -84,9 +91,9 @@ impl Active {
         let entry = Entry {
             event: event.clone(),
             stop: None,
+            share_before_bp: u16::from(self.state.share_bp),
         };
-        let store = app.store().map_err(refused)?;
-        journal::append(store, &self.project, &self.name.1, self.log_length, &entry)
+        journal::append(app, (&self.project, &self.name.1), self.log_length, &entry)
             .await
             .map_err(refused)?;
         self.state = self.state.clone().apply(&self.spec, &event);
@@ -113,9 +120,8 @@ impl Active {
     /// # Errors
     /// Storage's refusal; what was not written still waits.
     pub(super) async fn flush(&mut self, app: &App) -> Result<(), tidegate_store::StoreError> {
-        let store = app.store()?;
         let from = self.log_length - u64::try_from(self.waiting.len()).unwrap_or(0);
-        journal::flush(store, &self.project, &self.name.1, from, &mut self.waiting).await
+        journal::flush(app, (&self.project, &self.name.1), from, &mut self.waiting).await
     }
 }
 
@@ -255,7 +261,8 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
     if !shuts {
         act(app, rollout, &plan).await;
     }
-    app.rollouts.refresh_standing(rollout);
+    let hooks = app.operations.hooks.waiting(&rollout.name);
+    app.rollouts.refresh_standing(rollout, hooks);
     rollout.flush_briefly(app).await;
 }
 
@@ -272,6 +279,12 @@ async fn act(app: &App, rollout: &mut Active, plan: &Plan) {
         if is_killed && matches!(action, Action::SetShare { .. } | Action::Complete { .. }) {
             continue;
         }
+        if let Some(question) = question(rollout, plan, &action)
+            && rollout.executor == ExecutorState::Idle
+            && !Hooks::allow(app, &question)
+        {
+            continue;
+        }
         let event = ExecutorEvent::Planned {
             action,
             plan: plan.digest(),
@@ -280,6 +293,29 @@ async fn act(app: &App, rollout: &mut Active, plan: &Plan) {
         };
         run_effects(app, rollout, event).await;
     }
+}
+
+/// What hooks are asked before an action: for a raise, and for nothing else.
+fn question(rollout: &Active, plan: &Plan, action: &Action) -> Option<Question> {
+    let (stage, from_bp, to_bp) = match action {
+        Action::SetShare {
+            from_bp,
+            to_bp,
+            stage,
+        } => (Some(*stage), *from_bp, *to_bp),
+        Action::Complete { from_bp, to_bp } => (None, *from_bp, *to_bp),
+        _ => return None,
+    };
+    (to_bp > from_bp).then(|| Question {
+        rollout: rollout.name.clone(),
+        flag: rollout.spec.flag.clone(),
+        step: rollout.state.steps + 1,
+        stage,
+        from_bp: from_bp.get(),
+        to_bp: to_bp.get(),
+        verdict: plan.verdict.to_string(),
+        sentence: plan.report.sentence.clone(),
+    })
 }
 
 /// Steps the executor until it has nothing more to do now.
@@ -331,7 +367,10 @@ fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
     let seen = app.rollouts.watches.with(&rollout.name, |watched| {
         observations_of(&rollout.spec, &watched.watch, &health, now_us)
     });
-    seen.unwrap_or_default()
+    let seen = seen.unwrap_or_default();
+    app.rollouts
+        .sources
+        .overlay(&rollout.name, &rollout.spec, seen)
 }
 
 /// What a watch has counted, as the planner wants it.

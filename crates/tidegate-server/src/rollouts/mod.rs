@@ -14,6 +14,7 @@ mod journal;
 mod replay;
 mod resume;
 mod shadow;
+pub mod sources;
 mod split;
 mod start;
 mod vitals;
@@ -42,6 +43,7 @@ use crate::app::objects::Place;
 use crate::app::{App, AppError, stop};
 use crate::events::Follower;
 use drive::Active;
+use sources::Sources;
 use split::Split;
 use vitals::Vitals;
 use watch::Watch;
@@ -67,6 +69,7 @@ pub(crate) struct Ask {
 pub struct Rollouts {
     watches: Arc<Watches>,
     vitals: Arc<Vitals>,
+    sources: Sources,
     standings: Mutex<BTreeMap<Name, Standing>>,
     asks: mpsc::Sender<Ask>,
     inbox: Mutex<Option<mpsc::Receiver<Ask>>>,
@@ -78,6 +81,7 @@ impl Default for Rollouts {
         Self {
             watches: Arc::default(),
             vitals: Arc::default(),
+            sources: Sources::default(),
             standings: Mutex::default(),
             asks,
             inbox: Mutex::new(Some(inbox)),
@@ -96,6 +100,9 @@ pub struct Standing {
     pub lifecycle: String,
     /// Share of the audience that gets the treatment now, in basis points.
     pub share_bp: u16,
+    /// What hooks have to do with it that it goes no further, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<String>,
     /// The newest plan, with verdict, evidence and what is waited for.
     pub plan: Plan,
 }
@@ -201,12 +208,21 @@ impl Rollouts {
             .collect()
     }
 
+    /// Has every rollout looked at now.
+    pub(crate) fn look_again(&self) {
+        self.watches.moved.notify_one();
+    }
+
     fn put_standing(&self, rollout: &Active, plan: Plan) {
+        let hooks = self
+            .standing(&rollout.name.0, &rollout.name.1)
+            .and_then(|standing| standing.hooks);
         let standing = Standing {
             key: rollout.name.1.clone(),
             flag: rollout.spec.flag.clone(),
             lifecycle: word(&rollout.state.lifecycle).to_owned(),
             share_bp: u16::from(rollout.state.share_bp),
+            hooks,
             plan,
         };
         self.lock_standings().insert(rollout.name.clone(), standing);
@@ -221,10 +237,11 @@ impl Rollouts {
     }
 
     /// Brings what acting on a plan changed into the standing, beside the plan that decided it.
-    fn refresh_standing(&self, rollout: &Active) {
+    fn refresh_standing(&self, rollout: &Active, hooks: Option<String>) {
         if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
             word(&rollout.state.lifecycle).clone_into(&mut standing.lifecycle);
             standing.share_bp = u16::from(rollout.state.share_bp);
+            standing.hooks = hooks;
         }
     }
 
@@ -269,6 +286,13 @@ fn watch_again(app: &App, rollout: &Active, since_us: i64) {
         rollout.spec.treatment.as_str(),
         rollout.spec.control.as_str(),
     );
+    for guard in &rollout.spec.guards {
+        if let Some(GuardSource::Source(key)) = GuardSource::of(&guard.metric) {
+            app.rollouts
+                .sources
+                .follow(&rollout.name, &key, arms, since_us);
+        }
+    }
     let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
     app.rollouts.watches.insert(
         rollout.name.clone(),
@@ -290,6 +314,7 @@ fn watch_phase(app: &App, rollout: &Active, share: BasisPoints, at_us: i64) {
         .and_then(|set| set.specs.get(&rollout.spec.flag));
     let split =
         flag.and_then(|flag| Split::at_share(&rollout.spec.flag, flag, &rollout.name.1, share));
+    app.rollouts.sources.begin_phase(&rollout.name);
     app.rollouts.watches.with(&rollout.name, |watched| {
         watched.splits.push(split);
         watched.watch.begin_phase(share, at_us);

@@ -34,14 +34,17 @@ pub(super) fn fires(
     index: usize,
     now_us: i64,
 ) -> bool {
-    let sources: Vec<GuardSource> = spec
-        .guards
-        .iter()
-        .filter_map(|guard| GuardSource::of(&guard.metric))
-        .collect();
-    let (Some(source), Some(guard)) = (sources.get(index).cloned(), spec.guards.get(index)) else {
+    let Some(guard) = spec.guards.get(index).cloned() else {
         return false;
     };
+    let Some(source) = GuardSource::of(&guard.metric) else {
+        return false;
+    };
+    let is_decrease = guard.direction == Direction::Decrease;
+    // Guards are proven one at a time; the others have nothing to say about this one.
+    let mut alone = spec.clone();
+    alone.guards = vec![guard];
+    let spec = &alone;
     let Some(share) = BasisPoints::new(SHARE_BP) else {
         return false;
     };
@@ -49,11 +52,11 @@ pub(super) fn fires(
         return false;
     };
     let arms = (spec.treatment.as_str(), spec.control.as_str());
-    let mut watch = Watch::new(&spec.flag, arms, sources, now_us);
+    let mut watch = Watch::new(&spec.flag, arms, vec![source.clone()], now_us);
     let play = Play {
         spec,
         source,
-        is_decrease: guard.direction == Direction::Decrease,
+        is_decrease,
         now_us,
     };
     for number in 0..usize::try_from(BASELINE_REQUESTS).unwrap_or(usize::MAX) {
@@ -128,7 +131,7 @@ impl Play<'_> {
                 (EventKind::Request, name.as_deref().unwrap_or("shadow"))
             }
             GuardSource::Conversions(name) if counts => (EventKind::Track, name.as_str()),
-            GuardSource::Conversions(_) => (EventKind::Track, "shadow"),
+            GuardSource::Conversions(_) | GuardSource::Source(_) => (EventKind::Track, "shadow"),
         };
         let failed = counts && matches!(self.source, GuardSource::Errors(_));
         let quoted = |text: &str| serde_json::Value::from(text).to_string();

@@ -35,7 +35,7 @@ pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
         if GuardSource::of(&guard.metric).is_none() {
             let message = format!(
                 "metric {:?} is not measured; guards can be `errors`, `latency` (each also of one \
-                 request name, as in `errors/checkout`) and `conversions/NAME`",
+                 request name, as in `errors/checkout`), `conversions/NAME` and `source/KEY`",
                 guard.metric
             );
             let pointer = format!("/guards/{index}/metric");
@@ -80,6 +80,7 @@ pub async fn start(
     unproven: Option<&str>,
 ) -> Result<(Standing, StartCheck), AppError> {
     let (policy, flag) = prepare(app, project, key).await?;
+    super::sources::prove(app, project, &policy).await?;
     let check = check::prove(app, (project, key), &policy, &flag.with_rule);
     if unproven.is_none() {
         check::insist(&check)?;

@@ -190,6 +190,7 @@ impl Noted {
                 let seen = self.tracks.get(name);
                 (seen, seen.and_then(|seen| seen.last_us))
             }
+            GuardSource::Source(_) => (None, None),
         };
         let traffic = seen.and_then(|seen| self.traffic(source, seen, flag));
         Pulse { last_us, traffic }
@@ -202,6 +203,7 @@ impl Noted {
             // Of a frozen threshold at the 95th percentile.
             GuardSource::Latency(_) => 0.05 * spell.units.count(),
             GuardSource::Conversions(_) => spell.units.count(),
+            GuardSource::Source(_) => return None,
         };
         let units = match source {
             GuardSource::Conversions(_) => self.flags.get(flag)?.spell().units.count(),

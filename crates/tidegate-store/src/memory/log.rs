@@ -194,6 +194,7 @@ impl StreamStore for MemoryStore {
                 });
             }
             state.project(&append.project)?;
+            let project = append.project.clone();
             let records = state
                 .streams
                 .entry((append.project, append.stream))
@@ -214,6 +215,7 @@ impl StreamStore for MemoryStore {
                 delivery: append.delivery,
                 appended_at: append.now_us,
             });
+            state.send(&project, &append.outbox, append.now_us);
             Ok(Appended {
                 sequence,
                 digest,

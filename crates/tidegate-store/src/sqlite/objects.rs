@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, audit, projects,
+    SqliteStore, audit, outbox, projects,
     row::{Columns as _, signed},
     sql,
 };
@@ -44,7 +44,7 @@ async fn commit_in_txn(
         epoch: audited.epoch,
         audit_sequence: audited.sequence,
     };
-    send(connection, &change).await?;
+    outbox::send(connection, &change.project, &change.outbox, change.now_us).await?;
     remember(connection, &change, request, committed).await?;
     Ok(committed)
 }
@@ -241,19 +241,6 @@ fn draft(
         changes: change.changes.clone(),
         now_us: change.now_us,
     }
-}
-
-async fn send(connection: &mut SqliteConnection, change: &ObjectChange) -> StoreResult<()> {
-    for message in &change.outbox {
-        sqlx::query(sql!("outbox_insert"))
-            .bind(change.project.as_str())
-            .bind(&message.topic)
-            .bind(json_text(&message.payload))
-            .bind(change.now_us)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
 }
 
 /// An object from its row, held against its digest.
