@@ -82,7 +82,7 @@ pub async fn apply(
         .zip(warnings)
         .map(|(draft, warnings)| outcome(draft, warnings))
         .collect();
-    let changes: Vec<_> = drafts
+    let mut changes: Vec<_> = drafts
         .into_iter()
         .filter(Draft::changes)
         .map(|draft| draft.into_change(app, principal, reason.map(str::to_owned)))
