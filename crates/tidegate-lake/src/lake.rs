@@ -9,11 +9,14 @@ use crate::live::{LiveError, LiveFeed, LiveFollower};
 use crate::log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions, NoSink,
 };
-use crate::query::{self, QueryError};
+use crate::query::{self, KeptMetrics, QueryError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidegate_metrics::{Answer, Event, LiveLimits, PhaseCounts, Query, Watermark};
 use tokio::sync::oneshot;
+
+/// Bytes of metrics kept up between answers.
+const KEPT_BYTES: usize = 256 << 20;
 
 /// How the lake behaves.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +65,7 @@ pub struct Intake {
 pub struct Lake {
     intake: Arc<Intake>,
     columns: ColumnStore,
+    kept: KeptMetrics,
     /// Held while old events are read, so that the log is not given up under the reader.
     reading: RwLock<()>,
     /// One at a time among those who erase.
@@ -177,6 +181,7 @@ impl Lake {
         Ok(Self {
             intake,
             columns,
+            kept: KeptMetrics::new(KEPT_BYTES),
             reading: RwLock::default(),
             erasing: Mutex::default(),
         })
@@ -313,7 +318,20 @@ impl Lake {
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
         }
-        query::answer(&self.columns, query, threads, acknowledged)
+        query::answer(&self.columns, &self.kept, query, threads, acknowledged)
+    }
+
+    /// Answers as [`Lake::answer`] does, from everything the question is about, whatever was kept
+    /// from earlier answers. Slower, and equal: the nightly check of what is kept.
+    ///
+    /// # Errors
+    /// As [`Lake::answer`].
+    pub fn answer_in_full(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
+        let acknowledged = self.intake.log.next_sequence();
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
+        }
+        query::answer_in_full(&self.columns, query, threads, acknowledged)
     }
 
     /// Erases a unit from files, dictionary and log; `None` if it was never seen. It is hidden

@@ -17,7 +17,7 @@ mod sealed;
 pub use codec::CodecError;
 pub use columns::{
     ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, FileMeta,
-    FlushReport, LakeState, RowGroupMeta, Rows, Texts, VerifyReport,
+    FlushReport, HotMemory, LakeState, RowGroupMeta, Rows, Texts, VerifyReport,
 };
 pub use io::{
     DiskAlert, DiskSpace, LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file,

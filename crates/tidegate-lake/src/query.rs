@@ -6,17 +6,19 @@
 //! joined or shuffled; memory is the hot tier plus one bucket's state per thread.
 
 mod classify;
+mod kept;
 mod names;
 
 use crate::columns::{ColumnError, ColumnStore, LakeState, Rows};
 use classify::Classifier;
+pub(crate) use kept::KeptMetrics;
 use names::Names;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind, ExposureEvent,
-    Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query, Retention,
-    UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
+    ExposureEvent, Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query,
+    Retention, UnitMeasurements, Usage, assign_units, measure_units, summarise,
 };
 use tidegate_stats::StatsError;
 
@@ -43,8 +45,27 @@ fn first(problems: &[DefinitionProblem]) -> String {
         .unwrap_or_default()
 }
 
-/// Answers a query from the files of a lake at one moment, with so many threads.
+/// Answers a query from the files of a lake at one moment, with so many threads. A metric is kept
+/// up from one answer to the next; every other question reads what it is about.
 pub(crate) fn answer(
+    store: &ColumnStore,
+    kept: &KeptMetrics,
+    query: &Query,
+    threads: usize,
+    acknowledged: u64,
+) -> Result<Answer, QueryError> {
+    let problems = query.problems();
+    if !problems.is_empty() {
+        return Err(QueryError::Definition(problems));
+    }
+    match query {
+        Query::UnitMetric { .. } => kept.answer(store, query, threads, acknowledged),
+        _ => answer_in_full(store, query, threads, acknowledged),
+    }
+}
+
+/// Answers a query from everything it is about.
+pub(crate) fn answer_in_full(
     store: &ColumnStore,
     query: &Query,
     threads: usize,
@@ -56,18 +77,8 @@ pub(crate) fn answer(
     }
     let state = store.state();
     let names = Names::default();
-    let days = days_to_read(query, &state);
-    let files = state.files.values().filter(|file| days.contains(&file.day));
-    // One end for all buckets: what is still open must not depend on how units are spread.
-    let data_end_us = files.filter_map(|file| file.last_time_us).max();
-    let run = Run {
-        store,
-        state: &state,
-        query,
-        names: &names,
-        days,
-        end_us: data_end_us.unwrap_or(i64::MIN),
-    };
+    let run = Run::over(store, &state, query, &names);
+    let data_end_us = run.data_end_us();
     let mut parts = run.all_buckets(threads)?;
     parts.sort_by_key(|part| part.bucket);
     let events = parts.iter().map(|part| part.events).sum();
@@ -102,16 +113,43 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
                 .map_or(i64::MAX, |s| whole_days(Some(s)));
             (days.first, days.last.saturating_add(after))
         }
-        Query::Usage { days, .. } | Query::Retention { days, .. } => (days.first, days.last),
+        Query::Usage { days, .. }
+        | Query::Adoption { days, .. }
+        | Query::Retention { days, .. } => (days.first, days.last),
     };
     let known = state.days().into_keys();
     known.filter(|day| (first..=last).contains(day)).collect()
+}
+
+/// Does some work for every bucket with so many threads; the outcomes come in no order.
+fn per_bucket<T: Send>(buckets: u16, threads: usize, work: impl Fn(u16) -> T + Sync) -> Vec<T> {
+    let next = AtomicU16::new(0);
+    let done = Mutex::new(Vec::new());
+    let run = || {
+        loop {
+            let bucket = next.fetch_add(1, Ordering::Relaxed);
+            if bucket >= buckets {
+                return;
+            }
+            let outcome = work(bucket);
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push(outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.max(1) {
+            scope.spawn(run);
+        }
+        run();
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum Found {
     Metric(UnitMeasurements),
     Journey(JourneyReport),
     Usage(Usage),
+    Adoption(Adoption),
     Retention(Retention),
 }
 
@@ -130,46 +168,62 @@ struct Run<'r> {
     end_us: i64,
 }
 
-impl Run<'_> {
-    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, ColumnError> {
-        let next = AtomicU16::new(0);
-        let parts = Mutex::new(Vec::new());
-        let work = || {
-            loop {
-                let bucket = next.fetch_add(1, Ordering::Relaxed);
-                if bucket >= self.state.buckets {
-                    return;
-                }
-                let part = self.bucket(bucket);
-                let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-                parts.push(part);
-            }
+impl<'r> Run<'r> {
+    fn over(
+        store: &'r ColumnStore,
+        state: &'r LakeState,
+        query: &'r Query,
+        names: &'r Names,
+    ) -> Self {
+        let days = days_to_read(query, state);
+        let mut run = Self {
+            store,
+            state,
+            query,
+            names,
+            days,
+            end_us: i64::MIN,
         };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.max(1) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // One end for all buckets: what is still open must not depend on how units are spread.
+        run.end_us = run.data_end_us().unwrap_or(i64::MIN);
+        run
+    }
+
+    fn data_end_us(&self) -> Option<i64> {
+        let files = self.state.files.values();
+        let read = files.filter(|file| self.days.contains(&file.day));
+        read.filter_map(|file| file.last_time_us).max()
+    }
+
+    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, ColumnError> {
+        let parts = per_bucket(self.state.buckets, threads, |bucket| self.bucket(bucket));
         parts.into_iter().collect()
+    }
+
+    fn with_properties(&self) -> bool {
+        let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
+        let filters = self.query.filters();
+        let has_tests = filters.iter().any(|filter| !filter.properties.is_empty());
+        has_tests || segment.is_some()
+    }
+
+    /// The rows of a bucket, day by day.
+    fn rows(&self, bucket: u16) -> Result<Vec<Arc<Rows>>, ColumnError> {
+        let with_properties = self.with_properties();
+        let days = self.days.iter();
+        days.map(|day| {
+            self.store
+                .day_rows(self.state, *day, bucket, with_properties)
+        })
+        .collect()
     }
 
     fn bucket(&self, bucket: u16) -> Result<Part, ColumnError> {
         let filters = self.query.filters();
-        let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
-        let has_tests = filters.iter().any(|filter| !filter.properties.is_empty());
-        let with_properties = has_tests || segment.is_some();
-        let mut days = Vec::with_capacity(self.days.len());
-        for day in &self.days {
-            days.push(
-                self.store
-                    .day_rows(self.state, *day, bucket, with_properties)?,
-            );
-        }
+        let days = self.rows(bucket)?;
         let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
         let assignments = match self.query.grouping() {
-            Some(by) => assign_units(units, self.exposures(by, &days)),
+            Some(by) => assign_units(units, self.exposures(by, days.iter().map(AsRef::as_ref))),
             None => vec![Assignment::EVERYONE; units],
         };
         let classifier = self
@@ -198,6 +252,9 @@ impl Run<'_> {
                 self.end_us,
             )),
             Query::Usage { .. } => Found::Usage(Usage::of(units, events)),
+            Query::Adoption {
+                days, period_days, ..
+            } => Found::Adoption(Adoption::of(&assignments, days.first, *period_days, events)),
             Query::Retention {
                 days, period_days, ..
             } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
@@ -209,13 +266,19 @@ impl Run<'_> {
         })
     }
 
-    fn exposures(&self, by: &Grouping, days: &[Arc<Rows>]) -> Vec<ExposureEvent> {
+    fn exposures<'d>(
+        &self,
+        by: &Grouping,
+        days: impl Iterator<Item = &'d Rows>,
+    ) -> Vec<ExposureEvent> {
         let mut exposures = Vec::new();
         let Some(flag) = self.store.with_texts(|texts| texts.find(&by.flag)) else {
             return exposures;
         };
         let asked = match self.query {
-            Query::UnitMetric { days, .. } | Query::Journey { days, .. } => *days,
+            Query::UnitMetric { days, .. }
+            | Query::Journey { days, .. }
+            | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
         };
         for rows in days {
@@ -265,11 +328,13 @@ fn fold_journey(
 fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
     let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
     let (mut usage, mut retention) = (Usage::default(), Retention::default());
+    let mut adoption = Adoption::default();
     for part in found {
         match part {
             Found::Metric(part) => metric.push(part),
             Found::Journey(part) => journey.merge(part),
             Found::Usage(part) => usage.merge(&part),
+            Found::Adoption(part) => adoption.merge(&part),
             Found::Retention(part) => retention.merge(&part),
         }
     }
@@ -279,6 +344,7 @@ fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
         } => Findings::UnitMetric(summarise(definition, &metric)?),
         Query::Journey { .. } => Findings::Journey(journey),
         Query::Usage { .. } => Findings::Usage(usage),
+        Query::Adoption { .. } => Findings::Adoption(adoption),
         Query::Retention { .. } => Findings::Retention(retention),
     })
 }

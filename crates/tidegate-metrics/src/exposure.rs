@@ -41,12 +41,24 @@ impl Assignment {
         is_mixed: false,
     };
 
-    const NEVER: Self = Self {
+    pub(crate) const NEVER: Self = Self {
         since_us: None,
         variant: 0,
         segment: 0,
         is_mixed: false,
     };
+
+    /// Takes an exposure of the unit into account.
+    pub(crate) fn expose(&mut self, exposure: &ExposureEvent) {
+        let is_known = self.since_us.is_some();
+        self.is_mixed |= is_known && self.variant != exposure.variant;
+        let is_first = self.since_us.is_none_or(|since| exposure.time_us < since);
+        if is_first {
+            self.since_us = Some(exposure.time_us);
+            self.variant = exposure.variant;
+            self.segment = exposure.segment;
+        }
+    }
 
     /// From when the unit's events count; `None` if they do not.
     #[must_use]
@@ -67,16 +79,7 @@ pub fn assign_units(
         let Some(assignment) = assignments.get_mut(at) else {
             continue;
         };
-        let is_known = assignment.since_us.is_some();
-        assignment.is_mixed |= is_known && assignment.variant != exposure.variant;
-        let is_first = assignment
-            .since_us
-            .is_none_or(|since| exposure.time_us < since);
-        if is_first {
-            assignment.since_us = Some(exposure.time_us);
-            assignment.variant = exposure.variant;
-            assignment.segment = exposure.segment;
-        }
+        assignment.expose(&exposure);
     }
     assignments
 }

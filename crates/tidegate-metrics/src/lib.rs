@@ -9,6 +9,7 @@
 //! `tidegate-lake`; what the numbers mean statistically is that of `tidegate-stats`.
 
 mod activity;
+mod definition;
 mod event;
 mod exposure;
 mod filter;
@@ -17,8 +18,9 @@ mod journey;
 mod live;
 mod measure;
 mod query;
+pub mod report;
 
-pub use activity::{Retention, Usage, UsageCell};
+pub use activity::{Adoption, AdoptionKey, Retention, Usage, UsageCell};
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
 pub use event::{
@@ -38,7 +40,8 @@ pub use live::{
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,
 };
 pub use measure::{
-    Aggregate, GroupStatistics, Measure, MetricDefinition, MetricSummary, Observation,
+    Aggregate, GroupStatistics, Measure, MetricDefinition, MetricState, MetricSummary, Observation,
     UnitMeasurement, UnitMeasurements, UnitQuantity, Winsorise, measure_units, summarise,
+    summarise_states,
 };
 pub use query::{Answer, Days, Findings, Grouping, MAX_USAGE_EVENTS, Query};

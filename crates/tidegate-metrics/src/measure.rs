@@ -13,6 +13,7 @@
 //! moments (`tidegate-stats`), whose sums are the same bits in any order.
 
 mod definition;
+mod incremental;
 mod summary;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 use crate::exposure::Assignment;
 use crate::journey::ClassifiedEvent;
 pub use definition::{Aggregate, Measure, MetricDefinition, UnitQuantity, Winsorise};
+pub use incremental::{MetricState, summarise_states};
 pub use summary::{GroupStatistics, MetricSummary, summarise};
 
 /// One unit's measurement. Which columns there are, [`MetricDefinition::columns`] says.
@@ -102,15 +104,8 @@ pub fn measure_units(
         let Some(since_us) = assignment.counts_since_us() else {
             continue;
         };
-        if event.time_us < since_us {
-            let age_us = since_us.saturating_sub(event.time_us);
-            if covariate_us.is_some_and(|window| age_us <= window) {
-                unit.add_before(&event);
-            }
-            continue;
-        }
-        unit.add(&metric.measure, &event, since_us);
-        if is_quantile && event.matched & 1 == 1 && !event.value.is_nan() {
+        unit.fold(&metric.measure, &event, since_us, covariate_us);
+        if is_quantile && event.time_us >= since_us && event.is_observation() {
             measured.observations.push(Observation {
                 unit: unit_base + u64::from(event.unit),
                 variant: assignment.variant,
@@ -142,7 +137,31 @@ pub fn measure_units(
     measured
 }
 
+impl ClassifiedEvent {
+    /// Whether it carries a value of the first filter.
+    fn is_observation(&self) -> bool {
+        self.matched & 1 == 1 && !self.value.is_nan()
+    }
+}
+
 impl Accumulator {
+    /// Counts an event of a unit that was first exposed at `since_us`.
+    fn fold(
+        &mut self,
+        measure: &Measure,
+        event: &ClassifiedEvent,
+        since_us: i64,
+        covariate_us: Option<i64>,
+    ) {
+        if event.time_us >= since_us {
+            return self.add(measure, event, since_us);
+        }
+        let age_us = since_us.saturating_sub(event.time_us);
+        if covariate_us.is_some_and(|window| age_us <= window) {
+            self.add_before(event);
+        }
+    }
+
     fn add(&mut self, measure: &Measure, event: &ClassifiedEvent, since_us: i64) {
         let age_us = event.time_us.saturating_sub(since_us);
         let value = if event.value.is_nan() {

@@ -36,6 +36,8 @@ use crate::meters::Meters;
 use crate::notices::Notices;
 use crate::notices::signature::MasterKey;
 use crate::operations::{Operations, Outward};
+use crate::otlp::Otlp;
+use crate::otlp::waiting_room;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::sign_in::Hashing;
@@ -65,7 +67,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder cannot be used.
-    #[error("cannot use the data folder {path}: {source}; check that it exists and is writable")]
+    #[error("cannot use the data folder {path}; check that it exists and is writable")]
     DataDir {
         /// The folder.
         path: PathBuf,
@@ -170,6 +172,12 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     tasks.spawn(crate::rollouts::sources::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::notices::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::rollouts::keep_notes(
+        app.clone(),
+        settings.data_dir.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -214,6 +222,7 @@ pub async fn start_without_storage(
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -241,7 +250,8 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartErr
 async fn answer(doors: Vec<Door>, app: App) {
     let (router, _) = crate::http::router(&app);
     let closing = app.streams.closing.clone();
-    let drained = listener::serve(doors, &router, listener::Limits::default(), closing).await;
+    let drained =
+        listener::serve(doors, &router, listener::Limits::of_this_process(), closing).await;
     if drained.cut > 0 {
         tracing::warn!(
             connections = drained.cut,
@@ -274,6 +284,7 @@ fn open(
     let live = Live::default();
     serve_last_good(&kept, &stops, &live, clock.now_us()).map_err(unusable)?;
     let rollouts = Rollouts::default();
+    rollouts.remember(data_dir);
     let events = Events::open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),
@@ -286,6 +297,7 @@ fn open(
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        otlp: Otlp::open(data_dir, waiting_room::WINDOW),
         delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
@@ -300,6 +312,8 @@ fn open(
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            changing_people: tokio::sync::Mutex::default(),
+            clocks: std::sync::Mutex::default(),
             serves_a_file,
             egress: Egress::new(
                 settings.outward.policy.clone(),

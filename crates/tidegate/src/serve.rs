@@ -140,7 +140,8 @@ async fn show_first_link(running: &Running, data_dir: &Path) -> Result<()> {
         .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{link}\n").as_bytes()))
         .with_context(|| format!("cannot write {}", file.display()))?;
     output::note(&format!(
-        "nobody can sign in yet; set the first password within a day at {link}"
+        "nobody can sign in yet; set the password of {} within a day at {link}",
+        tidegate_server::sign_in::FIRST_ADDRESS
     ));
     Ok(())
 }

@@ -38,7 +38,7 @@ impl ColumnStore {
     /// Compacts every day that has more than one file, or one that was never compacted.
     ///
     /// # Errors
-    /// [`ColumnError`]; days done before stay done.
+    /// The first [`ColumnError`]; other days are compacted all the same.
     pub fn compact(&self) -> Result<CompactionReport, ColumnError> {
         self.rewrite_days(&self.rewriting(), &|_, files| match files {
             [file] if file.is_compacted => Vec::new(),
@@ -51,7 +51,7 @@ impl ColumnStore {
     /// dictionary.
     ///
     /// # Errors
-    /// [`ColumnError`]; what was merged before stays merged.
+    /// The first [`ColumnError`]; what can be merged is merged all the same.
     pub fn tidy(&self, first_open_day: i64) -> Result<CompactionReport, ColumnError> {
         let turn = self.rewriting();
         let report = self.rewrite_days(&turn, &|day, files| {
@@ -72,6 +72,7 @@ impl ColumnStore {
         plan: &dyn Fn(i64, &[FileMeta]) -> Vec<Vec<FileMeta>>,
     ) -> Result<CompactionReport, ColumnError> {
         let mut report = CompactionReport::default();
+        let mut failed = None;
         let days: Vec<i64> = self.peek().days().into_keys().collect();
         for day in days {
             // Looked at anew for each day: flushes and erasures go on meanwhile.
@@ -80,11 +81,13 @@ impl ColumnStore {
             let merges = plan(day, &files);
             report.days += usize::from(!merges.is_empty());
             for files in merges {
-                self.rewrite(&state, day, &files, &mut report)?;
+                // One damaged file keeps no other from being merged; the first failure is told.
+                let rewritten = self.rewrite(&state, day, &files, &mut report);
+                failed = failed.or(rewritten.err());
             }
         }
         self.discard([]);
-        Ok(report)
+        failed.map_or(Ok(report), Err)
     }
 
     fn rewrite(

@@ -5,16 +5,32 @@
 //! the second does not push the others out. A *part* is a row group that several buckets share,
 //! decoded once for all of them; files never change, so it is never stale. The oldest entry goes
 //! first. Skipping the decoding of Parquet is what makes a repeated question fast.
+//!
+//! Several lakes may share one budget; each numbers its keys, so that they never meet.
 
 use super::manifest::{FileMeta, LakeState};
 use super::rows::{Part, Rows};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Memory for decoded rows that several lakes share.
+#[derive(Debug, Clone)]
+pub struct HotMemory(pub(super) Arc<HotTier>);
+
+impl HotMemory {
+    /// Memory of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(HotTier::new(bytes)))
+    }
+}
 
 /// One bucket of one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct DayKey {
+    pub(super) lake: u64,
     pub(super) day: i64,
     pub(super) bucket: u16,
     pub(super) with_properties: bool,
@@ -39,6 +55,7 @@ impl Making {
 /// A row group of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartKey {
+    pub(super) lake: u64,
     pub(super) file: u64,
     pub(super) group: usize,
     pub(super) with_properties: bool,
@@ -76,6 +93,7 @@ struct Entries {
 pub(super) struct HotTier {
     budget: usize,
     entries: Mutex<Entries>,
+    lakes: AtomicU64,
 }
 
 impl HotTier {
@@ -83,7 +101,13 @@ impl HotTier {
         Self {
             budget,
             entries: Mutex::new(Entries::default()),
+            lakes: AtomicU64::new(0),
         }
+    }
+
+    /// A number that no other lake has here.
+    pub(super) fn new_lake(&self) -> u64 {
+        self.lakes.fetch_add(1, Ordering::Relaxed)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -140,6 +164,7 @@ mod tests {
 
     fn key(day: i64) -> DayKey {
         DayKey {
+            lake: 0,
             day,
             bucket: 0,
             with_properties: false,

@@ -88,6 +88,9 @@ pub struct LakeState {
     /// Erased units whose rows or names may still be on disk; housekeeping rewrites them away.
     #[serde(default)]
     pub erasing: BTreeSet<(u16, u32)>,
+    /// How often days were dropped for their age.
+    #[serde(default)]
+    pub expiries: u64,
     /// Copies of events removed for good so far.
     pub duplicates_removed: u64,
     pub(super) next_file: u64,
@@ -174,6 +177,7 @@ impl LakeState {
                 }
             }
             Record::Expired { removed } => {
+                self.expiries += 1;
                 for name in &removed {
                     self.files.remove(name);
                 }
@@ -364,4 +368,38 @@ fn replay(path: &Path, content: &[u8], state: &mut LakeState) -> Result<(), Colu
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::SimulatedDisk;
+
+    #[test]
+    fn a_long_manifest_is_replaced_by_what_it_adds_up_to() {
+        let disk = SimulatedDisk::new();
+        let dir = Path::new("/lake");
+        let (mut manifest, mut state) = Manifest::open(&disk, dir, 4).unwrap();
+        let long = "x".repeat(200_000);
+        for sequence in 1..=50 {
+            let flushed = Record::Flushed {
+                through_sequence: sequence,
+                files: Vec::new(),
+                units: None,
+                next_file: sequence,
+            };
+            let expired = Record::Expired {
+                removed: vec![long.clone()],
+            };
+            for record in [flushed, expired] {
+                manifest.append(&record).unwrap();
+                state.apply(record);
+                manifest.shorten(&disk, &state).unwrap();
+            }
+        }
+        let length = disk.open(&dir.join(NAME)).unwrap().byte_len().unwrap();
+        assert!(length < LONG_BYTES + 500_000, "{length} bytes");
+        disk.crash(7);
+        assert_eq!(LakeState::read(&disk, dir).unwrap(), Some(state));
+    }
 }

@@ -7,7 +7,9 @@ use super::manifest::{FileMeta, LakeState};
 use super::schema::{column, reading_schema};
 use crate::io::LakeIo;
 use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type};
+use arrow::datatypes::{
+    Float64Type, Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -219,6 +221,7 @@ pub(super) struct Scan<'a> {
     pub(super) state: &'a LakeState,
     pub(super) with_properties: bool,
     pub(super) hot: &'a HotTier,
+    pub(super) lake: u64,
 }
 
 impl Scan<'_> {
@@ -263,10 +266,43 @@ impl Scan<'_> {
         if own.is_empty() {
             return Ok(());
         }
-        self.read(file, own, with_ids, &mut |decoder| {
+        let ids: &[usize] = if with_ids { &[column::EVENT_ID] } else { &[] };
+        self.read(file, Some(own), ids, &mut |decoder| {
             let kept = decoder.kept(Some(bucket), erased)?;
             decoder.push(&kept, rows, texts)
         })
+    }
+
+    /// The rows of a file at or above a sequence, but for those of erased units.
+    pub(super) fn news(
+        &self,
+        file: &FileMeta,
+        from_sequence: u64,
+        texts: &Mutex<Texts>,
+    ) -> Result<Part, ColumnError> {
+        let mut part = Part::default();
+        let columns = [column::EVENT_ID, column::SEQUENCE];
+        self.read(file, None, &columns, &mut |decoder| {
+            let mut kept = decoder.kept(None, &self.state.erased)?;
+            let sequence = decoder.column("sequence")?;
+            let sequence = sequence
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or("sequence")?;
+            kept.retain(|row| sequence.value(*row) >= from_sequence);
+            part.buckets.extend(decoder.buckets(&kept)?);
+            decoder.push(&kept, &mut part.rows, texts)
+        })?;
+        Ok(part)
+    }
+
+    /// The rows of a bucket in some parts, in order, each event once.
+    pub(super) fn merged(parts: &[Part], bucket: u16) -> Rows {
+        let mut rows = Rows::default();
+        for part in parts {
+            rows.append(&part.rows, part.range_of(bucket), &|_| false);
+        }
+        rows.merge();
+        rows
     }
 
     fn part(
@@ -276,6 +312,7 @@ impl Scan<'_> {
         texts: &Mutex<Texts>,
     ) -> Result<Arc<Part>, ColumnError> {
         let key = PartKey {
+            lake: self.lake,
             file: file.checksum,
             group,
             with_properties: self.with_properties,
@@ -284,11 +321,16 @@ impl Scan<'_> {
             return Ok(part);
         }
         let mut part = Part::default();
-        self.read(file, vec![group], true, &mut |decoder| {
-            let kept = decoder.kept(None, &BTreeSet::new())?;
-            part.buckets.extend(decoder.buckets(&kept)?);
-            decoder.push(&kept, &mut part.rows, texts)
-        })?;
+        self.read(
+            file,
+            Some(vec![group]),
+            &[column::EVENT_ID],
+            &mut |decoder| {
+                let kept = decoder.kept(None, &BTreeSet::new())?;
+                part.buckets.extend(decoder.buckets(&kept)?);
+                decoder.push(&kept, &mut part.rows, texts)
+            },
+        )?;
         let part = Arc::new(part);
         self.hot.put_part(key, &part);
         Ok(part)
@@ -297,8 +339,8 @@ impl Scan<'_> {
     fn read(
         &self,
         file: &FileMeta,
-        groups: Vec<usize>,
-        with_ids: bool,
+        groups: Option<Vec<usize>>,
+        besides: &[usize],
         each: &mut dyn FnMut(&Decoder<'_>) -> Result<(), &'static str>,
     ) -> Result<(), ColumnError> {
         let mut columns = vec![
@@ -311,9 +353,7 @@ impl Scan<'_> {
             column::VARIANT,
             column::QUARANTINED,
         ];
-        if with_ids {
-            columns.push(column::EVENT_ID);
-        }
+        columns.extend(besides);
         if self.with_properties {
             columns.push(column::PROPERTIES);
         }
@@ -322,7 +362,7 @@ impl Scan<'_> {
         read_batches(
             self.io,
             &path,
-            Some(groups),
+            groups,
             Some(&columns),
             schema,
             &mut |batch| {

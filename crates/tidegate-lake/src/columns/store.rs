@@ -7,7 +7,7 @@
 //! during a compaction, and a question during both.
 
 use super::ColumnError;
-use super::hot::{DayKey, HotTier, Making};
+use super::hot::{DayKey, HotMemory, HotTier, Making};
 use super::manifest::{LakeState, Manifest, Record};
 use super::rows::{Rows, Scan, Texts};
 use super::units::Units;
@@ -26,8 +26,10 @@ pub struct ColumnOptions {
     pub group_rows: u64,
     /// Events taken from the log in one flush.
     pub flush_events: usize,
-    /// Bytes of decoded columns kept in memory.
+    /// Bytes of decoded columns kept in memory, where nothing is shared.
     pub hot_bytes: usize,
+    /// Memory shared with other lakes.
+    pub hot_memory: Option<HotMemory>,
 }
 
 impl Default for ColumnOptions {
@@ -37,6 +39,7 @@ impl Default for ColumnOptions {
             group_rows: 32_768,
             flush_events: 200_000,
             hot_bytes: 768 << 20,
+            hot_memory: None,
         }
     }
 }
@@ -57,7 +60,8 @@ pub struct ColumnStore {
     pub(super) units_dir: PathBuf,
     pub(super) options: ColumnOptions,
     texts: Mutex<Texts>,
-    hot: HotTier,
+    hot: Arc<HotTier>,
+    lake: u64,
     rewriting: Mutex<()>,
     flushing: Mutex<()>,
     manifest: Mutex<Manifest>,
@@ -91,12 +95,17 @@ impl ColumnStore {
         let (manifest, state) = Manifest::open(io.as_ref(), dir, buckets)?;
         let units = Units::load(io.as_ref(), &units_dir, &state)?;
         let next_file = AtomicU64::new(state.next_file);
+        let shared = options.hot_memory.clone();
+        let hot = shared
+            .unwrap_or_else(|| HotMemory::new(options.hot_bytes))
+            .0;
         let store = Self {
             io,
             events_dir,
             units_dir,
             texts: Mutex::new(Texts::default()),
-            hot: HotTier::new(options.hot_bytes),
+            lake: hot.new_lake(),
+            hot,
             options,
             rewriting: Mutex::default(),
             flushing: Mutex::default(),
@@ -197,6 +206,7 @@ impl ColumnStore {
         let files = state.files_of(day);
         let making = Making::of(&files, state);
         let key = DayKey {
+            lake: self.lake,
             day,
             bucket,
             with_properties,
@@ -204,16 +214,25 @@ impl ColumnStore {
         if let Some(rows) = self.hot.day(&key, &making) {
             return Ok(rows);
         }
-        let scan = Scan {
+        let scan = self.scan(state, with_properties);
+        let rows = Arc::new(scan.day(&files, bucket, &self.texts)?);
+        self.hot.put_day(key, making, &rows);
+        Ok(rows)
+    }
+
+    pub(super) fn scan<'s>(&'s self, state: &'s LakeState, with_properties: bool) -> Scan<'s> {
+        Scan {
             io: self.io.as_ref(),
             dir: &self.events_dir,
             state,
             with_properties,
             hot: &self.hot,
-        };
-        let rows = Arc::new(scan.day(&files, bucket, &self.texts)?);
-        self.hot.put_day(key, making, &rows);
-        Ok(rows)
+            lake: self.lake,
+        }
+    }
+
+    pub(super) fn texts(&self) -> &Mutex<Texts> {
+        &self.texts
     }
 
     /// Looks at the interned names and variants.

@@ -1,6 +1,6 @@
 //! From unit measurements to the sufficient statistics of each group.
 
-use super::{Measure, MetricDefinition, UnitMeasurements, Winsorise};
+use super::{Measure, MetricDefinition, UnitMeasurement, UnitMeasurements, Winsorise};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tidegate_stats::winsorise::{Cap, Population};
@@ -48,13 +48,7 @@ pub fn summarise(
     let columns = metric.columns();
     let mut groups: BTreeMap<(u32, u32), JointMoments> = BTreeMap::new();
     for unit in buckets.iter().flat_map(|bucket| &bucket.units) {
-        let [value, second] = unit.values;
-        let [covariate, second_covariate] = unit.covariates;
-        let (value, covariate) = (cap.apply(value), cap.apply(covariate));
-        let all = match columns.as_slice() {
-            ["value", "covariate"] => [value, covariate, 0.0, 0.0],
-            _ => [value, second, covariate, second_covariate],
-        };
+        let all = row_of(unit, &columns, &cap);
         let key = (unit.variant, unit.segment);
         let moments = match groups.get_mut(&key) {
             Some(moments) => moments,
@@ -92,18 +86,37 @@ pub fn summarise(
     })
 }
 
-fn cap_of(metric: &MetricDefinition, buckets: &[UnitMeasurements]) -> Result<Cap, StatsError> {
+/// A unit's values in the order of the columns; what is beyond them is zero.
+pub(super) fn row_of(unit: &UnitMeasurement, columns: &[&str], cap: &Cap) -> [f64; 4] {
+    let [value, second] = unit.values;
+    let [covariate, second_covariate] = unit.covariates;
+    let (value, covariate) = (cap.apply(value), cap.apply(covariate));
+    match columns {
+        ["value", "covariate"] => [value, covariate, 0.0, 0.0],
+        _ => [value, second, covariate, second_covariate],
+    }
+}
+
+/// The cap that does not depend on the units, if there is one.
+pub(super) fn fixed_cap(metric: &MetricDefinition) -> Option<Cap> {
     match metric.winsorise {
-        None => Ok(Cap::default()),
-        Some(Winsorise::Above(upper)) => Ok(Cap {
+        None => Some(Cap::default()),
+        Some(Winsorise::Above(upper)) => Some(Cap {
             lower: None,
             upper: Some(upper),
         }),
-        Some(Winsorise::Percentile(share)) => {
+        Some(Winsorise::Percentile(_)) => None,
+    }
+}
+
+fn cap_of(metric: &MetricDefinition, buckets: &[UnitMeasurements]) -> Result<Cap, StatsError> {
+    match (fixed_cap(metric), metric.winsorise) {
+        (None, Some(Winsorise::Percentile(share))) => {
             let units = buckets.iter().flat_map(|bucket| &bucket.units);
             let totals = units.map(|unit| unit.values[0]);
             Cap::at_percentile(totals, share, Population::NonZero)
         }
+        (cap, _) => Ok(cap.unwrap_or_default()),
     }
 }
 

@@ -20,7 +20,8 @@ use crate::app::objects::{Belief, Place};
 use crate::app::{App, AppError, Violation, objects, stop};
 
 /// The kinds that live under `/api/v1/projects/{project}/{collection}`.
-pub(crate) const COLLECTIONS: [(&str, ObjectKind); 6] = [
+pub(crate) const COLLECTIONS: [(&str, ObjectKind); 7] = [
+    ("sets", ObjectKind::Set),
     ("flags", ObjectKind::Flag),
     ("segments", ObjectKind::Segment),
     ("metrics", ObjectKind::Metric),

@@ -229,6 +229,7 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
     note_foreign_edit(app, rollout, now_us).await;
     let observations = observe(app, rollout, now_us);
     let plan = plan(&rollout.spec, &rollout.state, &observations, now_us);
+    let made_from = (&observations, rollout.log_length);
     let acts = plan.actions.iter().any(|action| {
         matches!(
             action,
@@ -253,7 +254,7 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
             verdict: plan.verdict,
             monitored: plan.monitored,
         };
-        journal::keep_plan(app, rollout, &observations, &plan).await;
+        journal::keep_plan(app, rollout, made_from, &plan).await;
         rollout.note(evidence, None);
     }
     app.rollouts.put_standing(rollout, plan.clone());
@@ -364,34 +365,43 @@ async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
 fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
     let health = app.events.health_of(&rollout.name.0);
     let seen = app.rollouts.watches.with(&rollout.name, |watched| {
-        let watch = &watched.watch;
-        let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
-            metric: guard.metric.clone(),
-            source: source(watch, index, &health),
-            // The log is complete up to now; whether anybody came is the units' business.
-            as_of_us: now_us,
-            proven: true,
-            dropped_samples: 0,
-            measured: watch
-                .measured(index)
-                .unwrap_or_else(|| Measured::FirstEvents {
-                    phases: vec![ArmCounts::default(); watch.phases().len()],
-                }),
-        };
-        Observations {
-            watermark: watch.watermark(),
-            as_of_us: now_us,
-            last_unit_us: watch.last_unit_us(),
-            phases: watch.phases().to_vec(),
-            guards: rollout.spec.guards.iter().enumerate().map(guard).collect(),
-            multiply_exposed_units: 0,
-            counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
-        }
+        observations_of(&rollout.spec, &watched.watch, &health, now_us)
     });
     let seen = seen.unwrap_or_default();
     app.rollouts
         .sources
         .overlay(&rollout.name, &rollout.spec, seen)
+}
+
+/// What a watch has counted, as the planner wants it.
+pub(super) fn observations_of(
+    spec: &RolloutSpec,
+    watch: &Watch,
+    health: &LogHealth,
+    now_us: i64,
+) -> Observations {
+    let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
+        metric: guard.metric.clone(),
+        source: source(watch, index, health),
+        // The log is complete up to now; whether anybody came is the units' business.
+        as_of_us: now_us,
+        proven: true,
+        dropped_samples: 0,
+        measured: watch
+            .measured(index)
+            .unwrap_or_else(|| Measured::FirstEvents {
+                phases: vec![ArmCounts::default(); watch.phases().len()],
+            }),
+    };
+    Observations {
+        watermark: watch.watermark(),
+        as_of_us: now_us,
+        last_unit_us: watch.last_unit_us(),
+        phases: watch.phases().to_vec(),
+        guards: spec.guards.iter().enumerate().map(guard).collect(),
+        multiply_exposed_units: 0,
+        counts_units_once_over_all_guards: spec.guards.len() == 1,
+    }
 }
 
 /// Whether the log of events can be asked, and says what can be believed.

@@ -107,17 +107,18 @@ pub(crate) async fn append(
 
 /// Keeps a plan with everything it was made from, so that it can be made again and compared.
 ///
-/// The state is not stored: it is the fold of the first `log_length` entries of the log. A plan that
-/// cannot be kept is reported and decides all the same.
+/// The state is not stored: it is the fold of the first `log_length` entries of the log, as it was
+/// when the plan was made; a rollback is acted on before its plan is kept. A plan that cannot be kept
+/// is reported and decides all the same.
 pub(super) async fn keep_plan(
     app: &App,
     rollout: &Active,
-    observations: &Observations,
+    (observations, log_length): (&Observations, u64),
     plan: &Plan,
 ) {
     let payload = json!({
         "format": 1,
-        "log_length": rollout.log_length,
+        "log_length": log_length,
         "observations": observations,
         "plan": plan,
     });

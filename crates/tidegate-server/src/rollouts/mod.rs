@@ -5,15 +5,19 @@
 //! Raising a share is an ordinary flag change by `system:rollout`; taking it back is a stop
 //! ([`crate::app::stop`]), which waits for no database.
 
+mod check;
+mod distinct;
 mod drive;
 mod effects;
 mod guards;
 mod journal;
 mod replay;
 mod resume;
+mod shadow;
 pub mod sources;
 mod split;
 mod start;
+mod vitals;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -26,11 +30,14 @@ use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
 use tidegate_store::{Actor, ObjectKind, StopKind, StopServe};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub(crate) use check::shadowed;
+pub use check::{GuardCheck, StartCheck};
 pub use drive::run;
 pub use guards::GuardSource;
 pub use replay::{Replay, replay};
-pub(crate) use start::RULE_PREFIX;
-pub use start::{start, validate};
+pub(crate) use start::{RULE_PREFIX, read as read_policy, rule_at_zero, rule_id};
+pub use start::{check, start, validate};
+pub(crate) use vitals::keep_notes;
 
 use crate::app::objects::Place;
 use crate::app::{App, AppError, stop};
@@ -38,6 +45,7 @@ use crate::events::Follower;
 use drive::Active;
 use sources::Sources;
 use split::Split;
+use vitals::Vitals;
 use watch::Watch;
 
 /// A rollout's name: project and key.
@@ -60,6 +68,7 @@ pub(crate) struct Ask {
 #[derive(Debug)]
 pub struct Rollouts {
     watches: Arc<Watches>,
+    vitals: Arc<Vitals>,
     sources: Sources,
     standings: Mutex<BTreeMap<Name, Standing>>,
     asks: mpsc::Sender<Ask>,
@@ -71,6 +80,7 @@ impl Default for Rollouts {
         let (asks, inbox) = mpsc::channel(INBOX);
         Self {
             watches: Arc::default(),
+            vitals: Arc::default(),
             sources: Sources::default(),
             standings: Mutex::default(),
             asks,
@@ -109,10 +119,18 @@ pub(crate) struct Steering {
 }
 
 impl Rollouts {
-    /// Follows the log of events on behalf of every running rollout.
+    /// Follows the log of events on behalf of every rollout, running or not yet started.
     #[must_use]
     pub fn follower(&self) -> Arc<dyn Follower> {
-        Arc::clone(&self.watches) as Arc<dyn Follower>
+        Arc::new(Sight {
+            watches: Arc::clone(&self.watches),
+            vitals: Arc::clone(&self.vitals),
+        })
+    }
+
+    /// Takes up what guards saw before a restart.
+    pub(crate) fn remember(&self, data_dir: &std::path::Path) {
+        self.vitals.load(data_dir);
     }
 
     /// Asks something of a rollout and returns how it stands afterwards.
@@ -167,10 +185,7 @@ impl Rollouts {
             return;
         }
         let place = Place::parse(project, ObjectKind::Flag, &standing.flag);
-        let what = (
-            StopKind::Rollback,
-            StopServe::RuleAtZero(start::rule_id(key)),
-        );
+        let what = (StopKind::Rollback, StopServe::RuleAtZero(rule_id(key)));
         let outcome = place.and_then(|place| stop::stop(app, actor, &place, what, why));
         if let Err(error) = outcome {
             tracing::warn!(%error, rollout = %key, "a rollout could not be shut at once");
@@ -187,7 +202,7 @@ impl Rollouts {
         of_flag
             .map(|((_, key), standing)| Steering {
                 key: key.clone(),
-                rule: start::rule_id(key),
+                rule: rule_id(key),
                 is_active: !matches!(standing.lifecycle.as_str(), "completed" | "rolled back"),
             })
             .collect()
@@ -383,7 +398,21 @@ impl Watches {
     }
 }
 
-impl Follower for Watches {
+/// Everything rollouts see of the log.
+#[derive(Debug)]
+struct Sight {
+    watches: Arc<Watches>,
+    vitals: Arc<Vitals>,
+}
+
+impl Follower for Sight {
+    fn follow(&self, project: &str, stretch: &Committed) {
+        self.watches.follow(project, stretch);
+        self.vitals.follow(project, stretch);
+    }
+}
+
+impl Watches {
     fn follow(&self, project: &str, stretch: &Committed) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, watched) in table.iter_mut().filter(|((owner, _), _)| owner == project) {

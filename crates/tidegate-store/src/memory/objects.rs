@@ -255,6 +255,19 @@ impl ObjectStore for MemoryStore {
         self.transact(|state| changes.iter().map(|change| state.commit(change)).collect())
     }
 
+    async fn idempotency_find(
+        &self,
+        project: &ProjectKey,
+        key: &str,
+    ) -> StoreResult<Option<Committed>> {
+        let place = (project.clone(), key.to_owned());
+        Ok(self
+            .state()
+            .remembered
+            .get(&place)
+            .map(|remembered| remembered.result))
+    }
+
     async fn object_get(
         &self,
         project: &ProjectKey,
@@ -306,6 +319,7 @@ impl ObjectStore for MemoryStore {
             epoch: EPOCH,
             flags: state.live(project, ObjectKind::Flag),
             segments: state.live(project, ObjectKind::Segment),
+            sets: state.live(project, ObjectKind::Set),
             quarantined: Vec::new(),
         })
     }

@@ -97,12 +97,16 @@ async fn earlier_result(
             "it was used for another change",
         ));
     }
-    Ok(Some(Committed {
+    remembered(&row).map(Some)
+}
+
+fn remembered(row: &SqliteRow) -> StoreResult<Committed> {
+    Ok(Committed {
         revision: row.number("revision")?,
         config_version: row.number("config_version")?,
         epoch: row.number("epoch")?,
         audit_sequence: row.number("audit_sequence")?,
-    }))
+    })
 }
 
 async fn remember(
@@ -308,11 +312,14 @@ async fn snapshot(
     let (flags, mut quarantined) = live(connection, project, ObjectKind::Flag).await?;
     let (segments, more) = live(connection, project, ObjectKind::Segment).await?;
     quarantined.extend(more);
+    let (sets, more) = live(connection, project, ObjectKind::Set).await?;
+    quarantined.extend(more);
     Ok(Snapshot {
         config_version: version.version,
         epoch: version.epoch,
         flags,
         segments,
+        sets,
         quarantined,
     })
 }
@@ -359,6 +366,19 @@ impl ObjectStore for SqliteStore {
         let mut txn = self.begin().await?;
         let done = commit_all_in_txn(&mut txn, changes).await;
         self.finish(txn, done).await
+    }
+
+    async fn idempotency_find(
+        &self,
+        project: &ProjectKey,
+        key: &str,
+    ) -> StoreResult<Option<Committed>> {
+        let row = sqlx::query(sql!("idempotency_get"))
+            .bind(project.as_str())
+            .bind(key)
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(remembered).transpose()
     }
 
     async fn object_get(

@@ -1,0 +1,241 @@
+//! A metric kept up from answer to answer equals the same metric answered from everything.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use tidegate_lake::{ColumnOptions, Lake, LakeOptions, LogOptions, SimulatedDisk};
+use tidegate_metrics::{
+    Answer, Days, Event, EventFilter, EventId, EventKind, Findings, GroupStatistics, Grouping,
+    Measure, MetricDefinition, PropertyValue, Query, Winsorise,
+};
+
+const DAY_US: i64 = 86_400_000_000;
+const FIRST_DAY: i64 = 20_000;
+
+fn options() -> LakeOptions {
+    LakeOptions {
+        log: LogOptions {
+            segment_bytes: 1 << 16,
+            reserve_bytes: 0,
+            // The door forgets at once, so that copies reach the files.
+            recent_ids: 2,
+            ..LogOptions::default()
+        },
+        columns: ColumnOptions {
+            buckets: 2,
+            group_rows: 8,
+            ..ColumnOptions::default()
+        },
+        ..LakeOptions::default()
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (any::<u64>(), 0u8..6, 0i64..30, 0u8..4, -9.7..99.9f64).prop_map(
+        |(id, unit, hour, name, value)| {
+            let time_us = FIRST_DAY * DAY_US + hour * (DAY_US / 10);
+            let is_exposure = name == 0;
+            let variant = if (unit + u8::from(value > 90.0)) % 2 == 0 {
+                "on"
+            } else {
+                "off"
+            };
+            let country = ["de", "at"][usize::from(value > 40.0)];
+            Event {
+                id: EventId(u128::from(id)),
+                time_us,
+                received_us: time_us,
+                sent_us: None,
+                unit: format!("u{unit}").into(),
+                kind: if is_exposure {
+                    EventKind::Exposure
+                } else {
+                    EventKind::Track
+                },
+                name: if is_exposure {
+                    "flag".into()
+                } else {
+                    format!("n{}", name % 2).into()
+                },
+                value: (value > 0.0).then_some(value),
+                properties: vec![("country".into(), PropertyValue::Text(country.into()))],
+                flags: match is_exposure {
+                    true => vec![("flag".into(), variant.into())],
+                    false => Vec::new(),
+                },
+                trace_id: None,
+                is_quarantined: false,
+            }
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// New events, and copies of earlier ones by position.
+    Arrive(Vec<Event>, Vec<prop::sample::Index>),
+    Compact,
+    Tidy,
+    Erase(u8),
+    Expire(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let copies = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+    prop_oneof![
+        10 => (prop::collection::vec(event(), 0..15), copies)
+            .prop_map(|(events, copies)| Step::Arrive(events, copies)),
+        2 => Just(Step::Compact),
+        2 => Just(Step::Tidy),
+        1 => (0u8..6).prop_map(Step::Erase),
+        1 => (0i64..3).prop_map(Step::Expire),
+    ]
+}
+
+fn queries() -> Vec<Query> {
+    let filter = EventFilter::named;
+    let sum = MetricDefinition::of(Measure::Sum {
+        event: filter("n0"),
+    });
+    let metrics = [
+        sum.clone(),
+        MetricDefinition {
+            winsorise: Some(Winsorise::Percentile(0.9)),
+            covariate_seconds: Some(86_400),
+            ..sum
+        },
+        MetricDefinition::of(Measure::Quantile {
+            event: filter("n1"),
+            q: 0.5,
+        }),
+        MetricDefinition::of(Measure::TimeBetween {
+            from: filter("n0"),
+            to: filter("n1"),
+            within_seconds: None,
+        }),
+    ];
+    let segments = [None, Some("country".to_owned()), None, None];
+    metrics
+        .into_iter()
+        .zip(segments)
+        .map(|(metric, segment)| Query::UnitMetric {
+            metric,
+            by: Grouping {
+                flag: "flag".to_owned(),
+                segment,
+            },
+            days: Days {
+                first: FIRST_DAY,
+                last: FIRST_DAY + 1,
+            },
+        })
+        .collect()
+}
+
+/// An answer with texts for numbers, so that two numberings compare.
+fn told(
+    answer: &Answer,
+) -> (
+    Vec<(String, String, GroupStatistics)>,
+    [u64; 4],
+    Option<f64>,
+) {
+    let Findings::UnitMetric(summary) = &answer.findings else {
+        panic!("another question was answered");
+    };
+    let mut groups: Vec<_> = summary
+        .groups
+        .iter()
+        .map(|group| {
+            let texts = (answer.name(group.variant), answer.name(group.segment));
+            let group = GroupStatistics {
+                variant: 0,
+                segment: 0,
+                ..group.clone()
+            };
+            (texts.0.to_owned(), texts.1.to_owned(), group)
+        })
+        .collect();
+    groups.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    let counts = [
+        summary.mixed_units,
+        summary.incomplete_units,
+        summary.immature_units,
+        answer.watermark,
+    ];
+    (groups, counts, summary.cap)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 120,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Late events, copies that the door has forgotten, exposures that come late or to a second
+    /// variant, compactions, erasures and expired days: what is kept equals what is recomputed.
+    #[test]
+    fn what_is_kept_equals_what_is_recomputed(steps in prop::collection::vec(step(), 1..10)) {
+        let disk = Arc::new(SimulatedDisk::new());
+        let lake = Lake::open(disk, Path::new("/lake"), options()).unwrap();
+        let mut sent: Vec<Event> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Arrive(events, copies) => {
+                    let copies = copies.iter().filter(|_| !sent.is_empty());
+                    let copies: Vec<Event> = copies.map(|at| at.get(&sent).clone()).collect();
+                    lake.append(events.clone()).unwrap();
+                    lake.append(copies).unwrap();
+                    sent.extend(events);
+                }
+                Step::Compact => {
+                    lake.columns().compact().unwrap();
+                }
+                Step::Tidy => {
+                    lake.tidy(FIRST_DAY + 1).unwrap();
+                }
+                Step::Erase(unit) => {
+                    lake.erase_unit(&format!("u{unit}")).unwrap();
+                    sent.retain(|event| event.unit.as_ref() != format!("u{unit}"));
+                }
+                Step::Expire(day) => {
+                    lake.columns().expire_before(FIRST_DAY + day).unwrap();
+                    sent.retain(|event| event.time_us >= (FIRST_DAY + day) * DAY_US);
+                }
+            }
+            for query in queries() {
+                let kept = lake.answer(&query, 2);
+                let full = lake.answer_in_full(&query, 1);
+                match (kept, full) {
+                    (Ok(kept), Ok(full)) => prop_assert_eq!(told(&kept), told(&full)),
+                    // A cap at a percentile of nothing is refused by both.
+                    (kept, full) => prop_assert_eq!(kept.is_err(), full.is_err()),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_acknowledged_event_is_in_the_next_answer() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let lake = Lake::open(disk, Path::new("/lake"), options()).unwrap();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for number in 0..20 {
+        let tree = event().new_tree(&mut runner).unwrap();
+        let sent = Event {
+            id: EventId(number),
+            ..proptest::strategy::ValueTree::current(&tree)
+        };
+        lake.append(vec![sent]).unwrap();
+        let answer = lake.answer(&queries()[0], 1).unwrap();
+        assert_eq!(u128::from(answer.watermark), number + 1);
+        assert_eq!(answer.watermark, answer.acknowledged);
+    }
+}
