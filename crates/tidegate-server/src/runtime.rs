@@ -24,7 +24,7 @@ use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::delivery::Delivery;
-use crate::events::{Events, Followers};
+use crate::events::{Events, Followers, Retention};
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
 use crate::last_good::{LastGood, Loaded};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub open_door: bool,
     /// Web pages of other origins that may evaluate flags.
     pub allowed_origins: AllowedOrigins,
+    /// For how long events are kept.
+    pub retention: Retention,
 }
 
 /// Why a server cannot run at all.
@@ -199,6 +201,7 @@ pub async fn start_without_storage(
         rate_limit: None,
         open_door: true,
         allowed_origins: AllowedOrigins::default(),
+        retention: Retention::default(),
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock, true)?;
@@ -268,7 +271,8 @@ fn open(
     let events = Events::open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),
-    )?;
+    )?
+    .keeping(settings.retention.clone());
     let credentials = KeptCredentials::new(data_dir);
     let bootstrap = settings
         .bootstrap_token
