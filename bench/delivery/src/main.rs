@@ -1,7 +1,7 @@
 //! Measures `tidegate delivery` against its ceilings, from outside, on the real binary.
 //!
 //! ```text
-//! bench-delivery --tidegate target/release/tidegate [--commits 1000000] [--govuk FILE] [--work DIR]
+//! bench-delivery [--tidegate FILE] [--commits 1000000] [--govuk FILE] [--work DIR]
 //! ```
 //!
 //! * A synthetic repository (pull requests of three commits each, one tag per ten merges) is written by
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 const TICKS_PER_SECOND: f64 = 100.0;
+const DEFAULT_BINARY: &str = "target/release/tidegate";
 
 struct Options {
     tidegate: PathBuf,
@@ -33,6 +34,7 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = options()?;
+    build(&options)?;
     std::fs::create_dir_all(&options.work)?;
     let mut within = true;
     within &= million_commits(&options)?;
@@ -48,9 +50,9 @@ fn main() -> anyhow::Result<()> {
 
 fn options() -> anyhow::Result<Options> {
     let mut options = Options {
-        tidegate: PathBuf::from("target/release/tidegate"),
+        tidegate: PathBuf::from(DEFAULT_BINARY),
         commits: 1_000_000,
-        govuk: None,
+        govuk: public_log(),
         work: std::env::temp_dir().join("bench-delivery"),
     };
     let mut arguments = std::env::args().skip(1);
@@ -67,6 +69,36 @@ fn options() -> anyhow::Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// The public deployment log where `TIDEGATE_DATA_DIR` names its folder, or beside the checkout.
+fn public_log() -> Option<PathBuf> {
+    let folder = std::env::var_os("TIDEGATE_DATA_DIR").map(PathBuf::from);
+    let file = folder
+        .unwrap_or_else(|| PathBuf::from("../shared/data"))
+        .join("govuk_deploy_events.csv.gz");
+    file.exists().then_some(file)
+}
+
+/// The release binary, built if it is the default one.
+fn build(options: &Options) -> anyhow::Result<()> {
+    if options.tidegate != Path::new(DEFAULT_BINARY) {
+        return Ok(());
+    }
+    let status = Command::new("cargo")
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--bin",
+            "tidegate",
+        ])
+        .status()?;
+    if !status.success() {
+        bail!("cargo build ended with {status}");
+    }
+    Ok(())
 }
 
 fn million_commits(options: &Options) -> anyhow::Result<bool> {
@@ -122,7 +154,12 @@ fn million_commits(options: &Options) -> anyhow::Result<bool> {
     let attributed = report("attributed and measured", &answer, Some(15.0), Some(500.0));
     println!("together: {cpu:.1} s CPU (ceiling 15), peak {peak:.0} MB (ceiling 500)");
     report("second import, nothing new", &again, None, None);
-    report(&format!("import of {NEW_COMMITS} new commits"), &more, None, None);
+    report(
+        &format!("import of {NEW_COMMITS} new commits"),
+        &more,
+        None,
+        None,
+    );
     Ok(read && attributed && cpu < 15.0)
 }
 

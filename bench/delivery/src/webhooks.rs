@@ -32,7 +32,9 @@ pub(crate) fn measure(tidegate: &Path, data: &Path) -> anyhow::Result<bool> {
         .collect();
     let mut latencies = Vec::new();
     for sender in senders {
-        let sent = sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        let sent = sender
+            .join()
+            .map_err(|_| anyhow::anyhow!("a sender panicked"))??;
         latencies.extend(sent);
     }
     let wall = started.elapsed().as_secs_f64();
@@ -58,7 +60,12 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// One connection's share of the load.
-fn send(address: &str, secret: &str, sender: u32, started: Instant) -> anyhow::Result<Vec<Duration>> {
+fn send(
+    address: &str,
+    secret: &str,
+    sender: u32,
+    started: Instant,
+) -> anyhow::Result<Vec<Duration>> {
     let mut connection = Connection::open(address)?;
     let count = RATE * SECONDS / CONNECTIONS;
     let mut latencies = Vec::with_capacity(count as usize);
@@ -184,7 +191,8 @@ impl Server {
 
     /// Deployments in the log, when they are all there or ten seconds are over.
     fn deployments(&mut self, wanted: usize) -> anyhow::Result<usize> {
-        let path = "/api/v1/projects/default/delivery/metrics?service=shop&from=2025-01-01&to=2026-01-01";
+        let path =
+            "/api/v1/projects/default/delivery/metrics?service=shop&from=2025-01-01&to=2026-01-01";
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let answer = self.ask("GET", path, "")?;

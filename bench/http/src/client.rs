@@ -134,9 +134,34 @@ pub fn evaluate_all(tag: Option<&str>) -> Vec<u8> {
     post("/ofrep/v1/evaluate/flags", &condition, body)
 }
 
+const FLAG: &str = "/api/v1/projects/default/flags/flag-500";
+
+/// Flag 500, whose entity tag is its revision.
+pub fn get_flag() -> Vec<u8> {
+    send("GET", FLAG, "", "")
+}
+
+/// A change of flag 500 that every client must be told of.
+pub fn put_flag(revision: &str, change: usize) -> Vec<u8> {
+    let default = if change.is_multiple_of(2) {
+        "on"
+    } else {
+        "off"
+    };
+    let body = crate::server::flag().replace(
+        r#""defaultVariant":"off""#,
+        &format!(r#""defaultVariant":"{default}""#),
+    );
+    send("PUT", FLAG, &format!("if-match: {revision}\r\n"), &body)
+}
+
 fn post(path: &str, condition: &str, body: &str) -> Vec<u8> {
+    send("POST", path, condition, body)
+}
+
+fn send(method: &str, path: &str, condition: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\
          content-type: application/json\r\n{condition}content-length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -66,15 +66,20 @@ impl Server {
         tag.expect("a bulk answer has an entity tag")
     }
 
-    /// What the kernel says it holds.
+    /// What the kernel says it holds, in MiB.
     pub fn resident_mib(&self) -> f64 {
+        self.resident_kib() / 1024.0
+    }
+
+    /// What the kernel says it holds, in KiB.
+    pub fn resident_kib(&self) -> f64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
             .unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 
@@ -140,11 +145,13 @@ fn flags() -> String {
     let mut text = String::from(r#"{"flags":{"#);
     for index in 0..FLAGS {
         let comma = if index == 0 { "" } else { "," };
-        let _ = write!(
-            text,
-            r#"{comma}"flag-{index}":{{"state":"ENABLED","variants":{{"on":true,"off":false}},"defaultVariant":"off","targeting":{{"if":[{{"in":[{{"var":"plan"}},["pro","team"]]}},{{"fractional":[["on",50],["off",50]]}}]}}}}"#
-        );
+        let _ = write!(text, r#"{comma}"flag-{index}":{}"#, flag());
     }
     text.push_str("}}");
     text
+}
+
+/// One of them.
+pub fn flag() -> &'static str {
+    r#"{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{"in":[{"var":"plan"},["pro","team"]]},{"fractional":[["on",50],["off",50]]}]}}"#
 }

@@ -282,7 +282,10 @@ pub fn board_summary(
     for service in services {
         let mut parts = Vec::new();
         if let Some((count, _)) = find(report, "deployments", service) {
-            parts.push(format!("was deployed {count:.0} times"));
+            parts.push(match count {
+                1.0 => "was deployed once".to_owned(),
+                count => format!("was deployed {count:.0} times"),
+            });
         }
         if let Some((hours, n)) = find(report, "change_lead_time", service) {
             parts.push(format!(

@@ -9,8 +9,10 @@ use crate::bucketing::Bucketing;
 use crate::flag_set::FlagSetSource;
 use crate::limits::Limits;
 use crate::lint;
+use crate::logic::gate::Gate;
 use crate::logic::lower::{Builder, Reads, Target, lower};
 use crate::logic::program::FlagFacts;
+use crate::plain::definition::Plain;
 use crate::plain::graph::{self, Specs};
 use crate::plain::prerequisite::{Expression, Expressions, Targeted, names_of};
 use crate::plain::references::References;
@@ -20,10 +22,11 @@ use crate::ruleset::{CompiledFlag, Plan, RuleNote, Ruleset};
 use crate::segments::Segments;
 use crate::spec::rule::{Rule, Serve};
 use crate::spec::{FlagSpec, State};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What compilation may be told.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,7 @@ pub fn compile(
         source,
         segments,
         options,
+        metadata: Arc::new(source.metadata.clone()),
         builder: Builder::new(options.limits.program_nodes_total),
         warnings: source.warnings.clone(),
     };
@@ -66,6 +70,8 @@ struct Compiler<'c> {
     source: &'c FlagSetSource,
     segments: &'c Segments,
     options: &'c CompileOptions<'c>,
+    /// The set's, shared by the flags that have none of their own.
+    metadata: Arc<Map<String, Value>>,
     builder: Builder,
     warnings: Vec<Warning>,
 }
@@ -103,13 +109,16 @@ impl<'c> Compiler<'c> {
             known: BTreeMap::new(),
             bytes_left: Cell::new(limits.inlined_bytes_total),
         };
-        for (key, _) in flags.iter().filter(|(_, spec)| spec.is_err()) {
-            expressions.known.insert(key.clone(), self.stand_in(key));
-        }
-        for key in order.refused.keys() {
-            expressions
-                .known
-                .insert((*key).to_owned(), self.stand_in(key));
+        // Others see only what they need, and mostly nobody needs anything.
+        let needed = graph::needed(&specs);
+        let broken = flags.iter().filter(|(_, spec)| spec.is_err());
+        let set_aside = broken
+            .map(|(key, _)| key.as_str())
+            .chain(order.refused.keys().copied())
+            .filter(|key| needed.contains(key));
+        for key in set_aside {
+            let stand_in = self.stand_in(key);
+            expressions.known.insert(key.to_owned(), stand_in);
         }
         let mut drafts: BTreeMap<&str, Draft<'c>> = order
             .refused
@@ -121,11 +130,13 @@ impl<'c> Compiler<'c> {
                 continue;
             };
             let draft = self.draft(key, spec, &expressions);
-            let expression = match &draft {
-                Draft::Ready { spec, targeting } => expression(spec, targeting.as_ref()),
-                Draft::Refused(_) => self.stand_in(key),
-            };
-            expressions.known.insert(key.to_owned(), expression);
+            if needed.contains(key) {
+                let expression = match &draft {
+                    Draft::Ready { spec, targeting } => expression(spec, targeting.as_ref()),
+                    Draft::Refused(_) => self.stand_in(key),
+                };
+                expressions.known.insert(key.to_owned(), expression);
+            }
             drafts.insert(key, draft);
         }
         drafts
@@ -165,7 +176,7 @@ impl<'c> Compiler<'c> {
     fn stand_in(&self, key: &str) -> Expression {
         let kept = self.options.previous.and_then(|previous| {
             let flag = previous.flag(previous.handle(key)?)?;
-            read_plain(flag.plain.as_ref()?, flag.facts.dialect)
+            flag.plain.as_ref()?.to_spec(flag.facts.dialect)
         });
         match kept {
             Some(spec) => expression(&spec, spec.targeting.as_ref()),
@@ -204,7 +215,7 @@ impl<'c> Compiler<'c> {
     fn kept(&mut self, key: &str) -> Option<CompiledFlag> {
         let previous = self.options.previous?;
         let flag = previous.flag(previous.handle(key)?)?;
-        let spec = read_plain(flag.plain.as_ref()?, flag.facts.dialect)?;
+        let spec = flag.plain.as_ref()?.to_spec(flag.facts.dialect)?;
         let mut kept = self
             .lowered(key, &spec, spec.targeting.as_ref(), true)
             .ok()?;
@@ -222,7 +233,7 @@ impl<'c> Compiler<'c> {
                 variants: Box::default(),
             },
             default: None,
-            metadata: self.source.metadata.clone(),
+            metadata: Arc::clone(&self.metadata),
             plain: None,
             rules: Vec::new(),
             reads: Reads::default(),
@@ -275,11 +286,18 @@ impl<'c> Compiler<'c> {
                         message: error.to_string(),
                     })?;
                 reads = found;
-                Plan::Targeted(step)
+                let gate = Gate::of(&self.builder.program, step, spec.dialect());
+                Plan::Targeted(step, gate)
             }
         };
-        let mut metadata = self.source.metadata.clone();
-        metadata.extend(spec.metadata.clone().unwrap_or_default());
+        let metadata = match spec.metadata.as_ref().filter(|own| !own.is_empty()) {
+            Some(own) => {
+                let mut merged = Map::clone(&self.metadata);
+                merged.extend(own.clone());
+                Arc::new(merged)
+            }
+            None => Arc::clone(&self.metadata),
+        };
         Ok(CompiledFlag {
             plan,
             facts: FlagFacts {
@@ -287,7 +305,7 @@ impl<'c> Compiler<'c> {
                 dialect: spec.dialect(),
                 variants,
             },
-            plain: Some(plain_flag(spec, targeting, &metadata)),
+            plain: Some(Plain::of(spec, targeting)),
             default,
             metadata,
             rules: spec.rules.iter().map(note).collect(),
@@ -313,7 +331,7 @@ impl<'c> Compiler<'c> {
             index,
             flags,
             program: builder.program,
-            metadata: self.source.metadata.clone(),
+            metadata: Arc::clone(&self.metadata),
             digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             layout: u64::from_le_bytes(layout),
             evaluation_steps: self.options.limits.evaluation_steps,
@@ -371,41 +389,6 @@ fn expression(spec: &FlagSpec, targeting: Option<&Value>) -> Expression {
     }
 }
 
-/// The flag as a flagd provider receives it.
-fn plain_flag(spec: &FlagSpec, targeting: Option<&Value>, metadata: &Map<String, Value>) -> Value {
-    let is_killed = spec.killed.is_some();
-    let state = if is_killed {
-        State::Enabled
-    } else {
-        spec.state
-    };
-    let mut flag = json!({"state": state.as_str(), "variants": spec.variants});
-    let default = if is_killed {
-        spec.off_variant.as_deref()
-    } else {
-        spec.default_variant.name()
-    };
-    flag["defaultVariant"] = json!(default);
-    if let Some(targeting) = targeting {
-        flag["targeting"] = match targeting {
-            // The schema wants an object, and null targeting means none.
-            Value::Object(map) if !map.is_empty() => targeting.clone(),
-            constant => json!({"if": [true, constant]}),
-        };
-    }
-    if !metadata.is_empty() {
-        flag["metadata"] = Value::Object(metadata.clone());
-    }
-    flag
-}
-
-/// A definition from the plain form that [`plain_flag`] wrote.
-fn read_plain(plain: &Value, dialect: Bucketing) -> Option<FlagSpec> {
-    let mut spec = FlagSpec::from_json("", plain).ok()?;
-    spec.bucketing = Some(dialect);
-    Some(spec)
-}
-
 /// SHA-256 over everything that decides answers, in order.
 fn digest(flags: &[CompiledFlag], metadata: &Map<String, Value>) -> [u8; 32] {
     let mut hasher = Sha256::new();
@@ -419,7 +402,7 @@ fn digest(flags: &[CompiledFlag], metadata: &Map<String, Value>) -> [u8; 32] {
         put(&flag.facts.key);
         put(flag.facts.dialect.as_str());
         match (&flag.plain, &flag.plan) {
-            (Some(plain), _) => put(&plain.to_string()),
+            (Some(plain), _) => plain.parts().into_iter().for_each(&mut put),
             (None, Plan::Broken(detail)) => put(detail),
             (None, _) => put(""),
         }

@@ -83,7 +83,7 @@ impl Ruleset {
         let rebound = self.bind(context.inputs.root, context.inputs.now);
         let listener = Listener::default();
         let resolution = match &flag.plan {
-            Plan::Targeted(step) => {
+            Plan::Targeted(step, _) => {
                 let interpreter = self.interpreter(flag, &rebound, &listener);
                 flag.resolution(interpreter.decide(*step), &interpreter)
             }
@@ -143,7 +143,7 @@ impl Trace for &Listener {
 
 /// Rules compile into one `if` at the root, arm `n` for rule `n`.
 fn deciding_rule(flag: &CompiledFlag, heard: &Heard) -> Option<DecidingRule> {
-    let Plan::Targeted(Step::If { arms: root, .. }) = flag.plan else {
+    let Plan::Targeted(Step::If { arms: root, .. }, _) = flag.plan else {
         return None;
     };
     let (_, arm) = heard.branches.first().filter(|(arms, _)| *arms == root)?;

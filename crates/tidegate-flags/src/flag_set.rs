@@ -73,6 +73,18 @@ impl FlagSetSource {
         }
     }
 
+    /// Reads definitions that are already apart, without copying them into one document.
+    pub fn from_flags<'v>(
+        flags: impl IntoIterator<Item = (&'v str, &'v Value)>,
+        limits: &Limits,
+    ) -> FlagSetSource {
+        let mut set = FlagSetSource::default();
+        for (key, value) in flags {
+            set.read_flag(key, value, limits);
+        }
+        set
+    }
+
     /// The document as JSON, flags that are wrong left out.
     pub fn to_json(&self) -> Value {
         let flags = self

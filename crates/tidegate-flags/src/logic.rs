@@ -7,6 +7,7 @@
 //! the deviations that `docs/flags.md` lists.
 
 pub(crate) mod coerce;
+pub(crate) mod gate;
 pub(crate) mod interpret;
 pub(crate) mod listing;
 pub(crate) mod lists;

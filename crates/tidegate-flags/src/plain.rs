@@ -14,6 +14,7 @@
 //! Nothing here evaluates; the result is lowered like any flagd targeting, so our answer
 //! is by construction that of the plain document.
 
+pub(crate) mod definition;
 pub(crate) mod graph;
 pub(crate) mod prerequisite;
 pub(crate) mod references;

@@ -5,16 +5,19 @@
 
 use crate::bucketing::Bucketing;
 use crate::context::Context;
+use crate::logic::gate::Gate;
 use crate::logic::interpret::{Decision, Interpreter, Silent, Trace};
 use crate::logic::listing;
 use crate::logic::lower::Reads;
 use crate::logic::program::{FlagFacts, Program, Step};
+use crate::plain::definition::Plain;
 use crate::resolution::{ErrorCode, FlagType, Reason, Resolution, ResolutionError};
 use crate::spec::Kill;
 use rustc_hash::FxHashMap;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// A flag of one [`Ruleset`], found once by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +29,7 @@ pub(crate) enum Plan {
     Disabled,
     /// No targeting: this variant, or no default.
     Fixed(Option<u32>),
-    Targeted(Step),
+    Targeted(Step, Option<Gate>),
     /// The definition could not be compiled.
     Broken(String),
 }
@@ -43,9 +46,10 @@ pub(crate) struct CompiledFlag {
     pub(crate) plan: Plan,
     pub(crate) facts: FlagFacts,
     pub(crate) default: Option<u32>,
-    pub(crate) metadata: Map<String, Value>,
+    /// The set's with the flag's own on top.
+    pub(crate) metadata: Arc<Map<String, Value>>,
     /// The flag as plain flagd JSON; none if it is broken.
-    pub(crate) plain: Option<Value>,
+    pub(crate) plain: Option<Plain>,
     pub(crate) rules: Vec<RuleNote>,
     pub(crate) reads: Reads,
     pub(crate) killed: Option<Kill>,
@@ -59,7 +63,7 @@ pub struct Ruleset {
     pub(crate) flags: Vec<CompiledFlag>,
     pub(crate) index: FxHashMap<Box<str>, u32>,
     pub(crate) program: Program,
-    pub(crate) metadata: Map<String, Value>,
+    pub(crate) metadata: Arc<Map<String, Value>>,
     pub(crate) digest: String,
     pub(crate) layout: u64,
     pub(crate) evaluation_steps: u32,
@@ -153,21 +157,68 @@ impl Ruleset {
         self.flag(handle).is_some_and(is_broken)
     }
 
-    /// One flag as plain flagd JSON, as third-party providers receive it.
-    pub fn flag_to_flagd_json(&self, handle: FlagHandle) -> Option<&Value> {
-        self.flag(handle)?.plain.as_ref()
+    /// Metadata of a flag: the set's with its own on top.
+    pub fn flag_metadata(&self, handle: FlagHandle) -> Option<&Map<String, Value>> {
+        self.flag(handle).map(|flag| &*flag.metadata)
     }
 
-    /// The set as plain flagd JSON: rules compiled to targeting, references inlined, set
-    /// metadata folded into each flag and kept at the top. Broken flags are left out.
-    pub fn to_flagd_json(&self) -> Value {
-        let plain = |flag: &CompiledFlag| Some((flag.facts.key.to_string(), flag.plain.clone()?));
-        let flags: Map<String, Value> = self.flags.iter().filter_map(plain).collect();
-        let mut document = json!({ "flags": flags });
-        if !self.metadata.is_empty() {
-            document["metadata"] = Value::Object(self.metadata.clone());
+    /// Whether the flag splits units anywhere in its targeting.
+    pub fn splits_units(&self, handle: FlagHandle) -> bool {
+        let plain = self.flag(handle).and_then(|flag| flag.plain.as_ref());
+        plain.is_some_and(|plain| plain.has_split)
+    }
+
+    /// Whether the flag `key` means the same in `other`: same definition, dialect and metadata.
+    /// The version of the whole set, which every flag's metadata carries, is no part of it.
+    pub fn means_the_same(&self, other: &Ruleset, key: &str) -> bool {
+        let (Some(one), Some(two)) = (self.find(key), other.find(key)) else {
+            return false;
+        };
+        one.plain == two.plain
+            && one.facts.dialect == two.facts.dialect
+            && self.without_version(one).eq(other.without_version(two))
+    }
+
+    fn find(&self, key: &str) -> Option<&CompiledFlag> {
+        self.flag(self.handle(key)?)
+    }
+
+    fn without_version<'r>(
+        &'r self,
+        flag: &'r CompiledFlag,
+    ) -> impl Iterator<Item = (&'r String, &'r Value)> {
+        let of_the_set = self.metadata.get("version");
+        flag.metadata
+            .iter()
+            .filter(move |(name, value)| *name != "version" || Some(*value) != of_the_set)
+    }
+
+    /// The flags that `is_wanted` as one document of plain flagd JSON: rules compiled to
+    /// targeting, references inlined, set metadata folded into each flag and kept at the top.
+    /// Broken flags are left out.
+    pub fn to_flagd_json(&self, is_wanted: impl Fn(FlagHandle) -> bool) -> String {
+        let of_the_set = Value::Object(Map::clone(&self.metadata)).to_string();
+        let mut out = String::with_capacity(64 + self.flags.len() * 512);
+        out.push_str("{\"flags\":{");
+        let start = out.len();
+        for (flag, handle) in self.flags.iter().zip(self.handles()) {
+            let Some(plain) = flag.plain.as_ref().filter(|_| is_wanted(handle)) else {
+                continue;
+            };
+            if out.len() > start {
+                out.push(',');
+            }
+            out.push_str(&Value::from(&*flag.facts.key).to_string());
+            out.push(':');
+            plain.write(&mut out, &flag.metadata, &of_the_set);
         }
-        document
+        out.push('}');
+        if !self.metadata.is_empty() {
+            out.push_str(",\"metadata\":");
+            out.push_str(&of_the_set);
+        }
+        out.push('}');
+        out
     }
 
     /// How a flag was compiled, in words, one line per step.
@@ -186,7 +237,7 @@ impl Ruleset {
                 let name = position(*variant).and_then(|index| names.get(index));
                 format!("serve {}\n", name.unwrap_or(&"?"))
             }
-            Plan::Targeted(step) => listing::list(&self.program, *step, &names),
+            Plan::Targeted(step, _) => listing::list(&self.program, *step, &names),
             Plan::Broken(detail) => format!("broken: {detail}\n"),
         })
     }
@@ -233,10 +284,13 @@ impl Ruleset {
     #[inline]
     fn resolve<'r>(&'r self, flag: &'r CompiledFlag, context: &Context<'_>) -> Resolution<'r> {
         match &flag.plan {
-            Plan::Targeted(step) if context.layout == self.layout => {
-                self.decide(flag, *step, context)
+            Plan::Targeted(step, gate) if context.layout == self.layout => {
+                match gate.as_ref().and_then(|gate| gate.decide(&context.inputs)) {
+                    Some(decision) => flag.decided(decision),
+                    None => self.decide(flag, *step, context),
+                }
             }
-            Plan::Targeted(step) => self.decide(
+            Plan::Targeted(step, _) => self.decide(
                 flag,
                 *step,
                 &self.bind(context.inputs.root, context.inputs.now),
@@ -287,9 +341,17 @@ impl CompiledFlag {
         interpreter: &Interpreter<'_, T>,
     ) -> Resolution<'r> {
         match decision {
-            Decision::Serve(variant) => self.serve(Some(variant), Reason::TargetingMatch),
-            Decision::Default => self.serve(self.default, Reason::Default),
+            Decision::Serve(_) | Decision::Default => self.decided(decision),
             failed => self.failed(failed, interpreter),
+        }
+    }
+
+    /// The answer for a decision that is no failure.
+    #[inline]
+    fn decided(&self, decision: Decision) -> Resolution<'_> {
+        match decision {
+            Decision::Serve(variant) => self.serve(Some(variant), Reason::TargetingMatch),
+            _ => self.serve(self.default, Reason::Default),
         }
     }
 
@@ -312,7 +374,7 @@ impl CompiledFlag {
     pub(crate) fn without_targeting<'r>(&'r self, plan: &'r Plan) -> Resolution<'r> {
         match plan {
             Plan::Disabled => self.serve(None, Reason::Disabled),
-            Plan::Fixed(None) | Plan::Targeted(_) => self.serve(None, Reason::Default),
+            Plan::Fixed(None) | Plan::Targeted(..) => self.serve(None, Reason::Default),
             Plan::Fixed(Some(variant)) => self.serve(Some(*variant), Reason::Static),
             Plan::Broken(detail) => {
                 failure(ErrorCode::ParseError, Cow::Borrowed(detail), &self.metadata)

@@ -16,9 +16,9 @@ use names::Names;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind, ExposureEvent,
-    Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query, Retention,
-    UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
+    ExposureEvent, Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query,
+    Retention, UnitMeasurements, Usage, assign_units, measure_units, summarise,
 };
 use tidegate_stats::StatsError;
 
@@ -113,7 +113,9 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
                 .map_or(i64::MAX, |s| whole_days(Some(s)));
             (days.first, days.last.saturating_add(after))
         }
-        Query::Usage { days, .. } | Query::Retention { days, .. } => (days.first, days.last),
+        Query::Usage { days, .. }
+        | Query::Adoption { days, .. }
+        | Query::Retention { days, .. } => (days.first, days.last),
     };
     let known = state.days().into_keys();
     known.filter(|day| (first..=last).contains(day)).collect()
@@ -147,6 +149,7 @@ enum Found {
     Metric(UnitMeasurements),
     Journey(JourneyReport),
     Usage(Usage),
+    Adoption(Adoption),
     Retention(Retention),
 }
 
@@ -249,6 +252,9 @@ impl<'r> Run<'r> {
                 self.end_us,
             )),
             Query::Usage { .. } => Found::Usage(Usage::of(units, events)),
+            Query::Adoption {
+                days, period_days, ..
+            } => Found::Adoption(Adoption::of(&assignments, days.first, *period_days, events)),
             Query::Retention {
                 days, period_days, ..
             } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
@@ -270,7 +276,9 @@ impl<'r> Run<'r> {
             return exposures;
         };
         let asked = match self.query {
-            Query::UnitMetric { days, .. } | Query::Journey { days, .. } => *days,
+            Query::UnitMetric { days, .. }
+            | Query::Journey { days, .. }
+            | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
         };
         for rows in days {
@@ -320,11 +328,13 @@ fn fold_journey(
 fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
     let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
     let (mut usage, mut retention) = (Usage::default(), Retention::default());
+    let mut adoption = Adoption::default();
     for part in found {
         match part {
             Found::Metric(part) => metric.push(part),
             Found::Journey(part) => journey.merge(part),
             Found::Usage(part) => usage.merge(&part),
+            Found::Adoption(part) => adoption.merge(&part),
             Found::Retention(part) => retention.merge(&part),
         }
     }
@@ -334,6 +344,7 @@ fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
         } => Findings::UnitMetric(summarise(definition, &metric)?),
         Query::Journey { .. } => Findings::Journey(journey),
         Query::Usage { .. } => Findings::Usage(usage),
+        Query::Adoption { .. } => Findings::Adoption(adoption),
         Query::Retention { .. } => Findings::Retention(retention),
     })
 }

@@ -280,6 +280,18 @@ fn queries() -> Vec<Query> {
             events: events.clone(),
             days: all_days(),
         },
+        Query::Adoption {
+            events: events.clone(),
+            by: None,
+            days: all_days(),
+            period_days: 3,
+        },
+        Query::Adoption {
+            events: events.clone(),
+            by: Some(by_flag(Some("country"))),
+            days: all_days(),
+            period_days: 3,
+        },
         Query::Retention {
             events,
             days: all_days(),
@@ -330,6 +342,63 @@ proptest! {
             f64::from(u8::from(own.iter().any(|e| is_early(&e))))
         });
         assert_close(&ask(conversion, None), &expected)?;
+    }
+
+    #[test]
+    fn adoption_and_the_exposed_equal_a_recount_over_raw_events(
+        events in any_events(), flush_every in 1usize..40, is_compacted: bool
+    ) {
+        let lake = lake_of(&events, flush_every, 4, is_compacted);
+        let query = Query::Adoption {
+            events: vec![EventFilter::named("n0"), german("n1")],
+            by: Some(by_flag(Some("country"))),
+            days: all_days(),
+            period_days: 3,
+        };
+        let answer = lake.answer(&query, 2).unwrap();
+        let Findings::Adoption(found) = &answer.findings else { panic!("adoption was asked") };
+        let text = |number| answer.name(number).to_owned();
+        let cells: BTreeMap<_, _> = found.cells.iter().map(|(key, cell)| {
+            let place = (key.period, key.filter, text(key.variant), text(key.segment));
+            (place, (cell.events, cell.units))
+        }).collect();
+        let mut expected: BTreeMap<_, (u64, BTreeSet<&str>)> = BTreeMap::new();
+        let mut exposed: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for (unit, (since, variant, country)) in arms(&events) {
+            *exposed.entry((variant.to_owned(), country.to_owned())).or_default() += 1;
+            for event in events.iter().filter(|e| e.unit.as_ref() == unit && e.time_us >= since) {
+                for (filter, wanted) in query.filters().into_iter().enumerate() {
+                    if wanted.matches(event) {
+                        let period = (event.time_us.div_euclid(DAY_US) - FIRST_DAY) / 3;
+                        let place = (period, filter, variant.to_owned(), country.to_owned());
+                        let cell = expected.entry(place).or_default();
+                        cell.0 += 1;
+                        cell.1.insert(unit);
+                    }
+                }
+            }
+        }
+        let expected: BTreeMap<_, _> = expected
+            .into_iter()
+            .map(|(place, (events, units))| (place, (events, units.len() as u64)))
+            .collect();
+        prop_assert_eq!(cells, expected);
+        let counted: BTreeMap<_, _> = found.exposed.iter()
+            .map(|((variant, segment), units)| ((text(*variant), text(*segment)), *units))
+            .collect();
+        prop_assert_eq!(&counted, &exposed);
+        let journey = Query::Journey {
+            journey: journey(StepOrder::Ordered),
+            by: Some(by_flag(Some("country"))),
+            days: all_days(),
+        };
+        let answer = lake.answer(&journey, 2).unwrap();
+        let Findings::Journey(found) = &answer.findings else { panic!("a journey was asked") };
+        let counted: BTreeMap<_, _> = found.groups.iter().map(|((variant, segment), group)| {
+            let place = (answer.name(*variant).to_owned(), answer.name(*segment).to_owned());
+            (place, group.exposed)
+        }).collect();
+        prop_assert_eq!(counted, exposed);
     }
 
     /// Arrival order, copies, flushes, buckets, compaction, threads: nothing changes an answer.

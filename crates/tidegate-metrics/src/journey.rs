@@ -110,6 +110,15 @@ pub struct DefinitionProblem {
     pub detail: String,
 }
 
+impl DefinitionProblem {
+    pub(crate) fn new(pointer: impl Into<String>, detail: &str) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.to_owned(),
+        }
+    }
+}
+
 impl JourneyDefinition {
     /// Everything that is wrong with the definition.
     #[must_use]

@@ -9,6 +9,7 @@
 //! `tidegate-lake`; what the numbers mean statistically is that of `tidegate-stats`.
 
 mod activity;
+mod definition;
 mod event;
 mod exposure;
 mod filter;
@@ -17,8 +18,9 @@ mod journey;
 mod live;
 mod measure;
 mod query;
+pub mod report;
 
-pub use activity::{Retention, Usage, UsageCell};
+pub use activity::{Adoption, AdoptionKey, Retention, Usage, UsageCell};
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
 pub use event::{

@@ -5,7 +5,7 @@
 
 use crate::journey::{DefinitionProblem, JourneyDefinition, JourneyReport};
 use crate::measure::{MetricDefinition, MetricSummary};
-use crate::{EventFilter, Retention, Usage};
+use crate::{Adoption, EventFilter, Retention, Usage};
 use serde::{Deserialize, Serialize};
 
 /// The most events a usage question may name.
@@ -70,6 +70,18 @@ pub enum Query {
         /// The days.
         days: Days,
     },
+    /// Events and distinct units per period, of everyone or by arm.
+    Adoption {
+        /// The events, at most [`MAX_USAGE_EVENTS`].
+        events: Vec<EventFilter>,
+        /// The groups; without them all units are one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Grouping>,
+        /// Exposures and events of these days; periods are counted from the first.
+        days: Days,
+        /// Days in a period.
+        period_days: u32,
+    },
     /// Units by first active period and periods since.
     Retention {
         /// What counts as activity; empty means any event.
@@ -91,6 +103,8 @@ pub enum Findings {
     Journey(JourneyReport),
     /// Events and distinct units per day.
     Usage(Usage),
+    /// Events and distinct units per period.
+    Adoption(Adoption),
     /// Units by period.
     Retention(Retention),
 }
@@ -135,22 +149,28 @@ impl Query {
         match self {
             Self::UnitMetric { metric, .. } => metric.problems(),
             Self::Journey { journey, .. } => journey.problems(),
-            Self::Usage { events, .. } | Self::Retention { events, .. }
+            Self::Usage { events, .. }
+            | Self::Adoption { events, .. }
+            | Self::Retention { events, .. }
                 if events.len() > MAX_USAGE_EVENTS =>
             {
                 problem("/events", "ask for at most 64 events at once")
             }
-            Self::Usage { events, .. } if events.is_empty() => {
+            Self::Usage { events, .. } | Self::Adoption { events, .. } if events.is_empty() => {
                 problem("/events", "name at least one event")
             }
-            Self::Retention { period_days: 0, .. } => {
+            Self::Retention { period_days: 0, .. } | Self::Adoption { period_days: 0, .. } => {
                 problem("/period_days", "a period has at least one day")
             }
-            Self::Retention { days, .. } if days.first == i64::MIN => problem(
-                "/days/first",
-                "periods are counted from the first day; name it",
-            ),
-            Self::Usage { .. } | Self::Retention { .. } => Vec::new(),
+            Self::Retention { days, .. } | Self::Adoption { days, .. }
+                if days.first == i64::MIN =>
+            {
+                problem(
+                    "/days/first",
+                    "periods are counted from the first day; name it",
+                )
+            }
+            Self::Usage { .. } | Self::Adoption { .. } | Self::Retention { .. } => Vec::new(),
         }
     }
 
@@ -160,7 +180,9 @@ impl Query {
         match self {
             Self::UnitMetric { metric, .. } => metric.filters().collect(),
             Self::Journey { journey, .. } => journey.filters().collect(),
-            Self::Usage { events, .. } | Self::Retention { events, .. } => events.iter().collect(),
+            Self::Usage { events, .. }
+            | Self::Adoption { events, .. }
+            | Self::Retention { events, .. } => events.iter().collect(),
         }
     }
 
@@ -169,7 +191,7 @@ impl Query {
     pub fn grouping(&self) -> Option<&Grouping> {
         match self {
             Self::UnitMetric { by, .. } => Some(by),
-            Self::Journey { by, .. } => by.as_ref(),
+            Self::Journey { by, .. } | Self::Adoption { by, .. } => by.as_ref(),
             Self::Usage { .. } | Self::Retention { .. } => None,
         }
     }

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use serde_json::Value;
 use tidegate_flags::Bucketing;
 
 use crate::live::{Live, LiveSet, Resume};
@@ -263,27 +262,12 @@ fn guess_bucketing(known: &Introduction) -> Option<Bucketing> {
 }
 
 fn flags_on_another_dialect(set: &LiveSet, client: Bucketing) -> BTreeSet<&str> {
-    let is_other = |key: &&str| {
-        set.ruleset.handle(key).is_some_and(|handle| {
-            set.ruleset.dialect(handle) != Some(client)
-                && set
-                    .ruleset
-                    .flag_to_flagd_json(handle)
-                    .is_some_and(has_split)
-        })
-    };
-    set.ruleset.keys().filter(is_other).collect()
-}
-
-/// Whether a definition allots units anywhere. Its depth is bounded by what compiles.
-fn has_split(definition: &Value) -> bool {
-    match definition {
-        Value::Object(object) => {
-            object.contains_key("fractional") || object.values().any(has_split)
-        }
-        Value::Array(items) => items.iter().any(has_split),
-        _ => false,
-    }
+    let is_other =
+        |handle| set.ruleset.dialect(handle) != Some(client) && set.ruleset.splits_units(handle);
+    let all = set.ruleset.keys().zip(set.ruleset.handles());
+    all.filter(|(_, handle)| is_other(*handle))
+        .map(|(key, _)| key)
+        .collect()
 }
 
 /// The keys that changed after what was delivered; every key where that cannot be told.

@@ -72,6 +72,8 @@ pub struct ParsedBatchSummary {
     pub quarantined: usize,
     /// Events refused.
     pub rejected_events: usize,
+    /// The newest time among the events taken, microseconds since 1970.
+    pub newest_us: Option<i64>,
     /// Every violation.
     pub rejected: Vec<tidegate_metrics::Rejection>,
 }
@@ -252,13 +254,13 @@ impl Events {
         &self,
         project: &str,
         bytes: &[u8],
-        received_us: i64,
+        arrival: Arrival,
     ) -> Result<Ingested, AppError> {
-        let batch = parse_events(bytes, &self.limits, Arrival::at(received_us))
-            .map_err(|error| refused(&error))?;
+        let batch = parse_events(bytes, &self.limits, arrival).map_err(|error| refused(&error))?;
         let summary = ParsedBatchSummary {
             quarantined: batch.quarantined(),
             rejected_events: batch.rejected_events(),
+            newest_us: batch.accepted.iter().map(|event| event.time_us).max(),
             rejected: batch.rejected,
         };
         meters::add(&self.meters.rejected, summary.rejected_events);

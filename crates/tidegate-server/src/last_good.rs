@@ -41,9 +41,12 @@ pub struct Loaded {
 #[derive(Debug)]
 pub struct LastGood {
     folder: PathBuf,
-    /// The version of each project that is on disk.
-    saved: Mutex<BTreeMap<String, (u64, u64)>>,
+    /// What of each project is on disk.
+    saved: Mutex<BTreeMap<String, Saved>>,
 }
+
+/// What tells one kept set from the next: its version, and the schedules that are held in it.
+type Saved = ((u64, u64), BTreeMap<String, i64>);
 
 impl LastGood {
     /// The folder under `data_dir`, created if missing.
@@ -51,7 +54,7 @@ impl LastGood {
     /// # Errors
     /// As the file system says.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
-        let folder = data_dir.join("last-good");
+        let folder = folder_in(data_dir);
         fs::create_dir_all(&folder)?;
         Ok(Self {
             folder,
@@ -65,7 +68,7 @@ impl LastGood {
     /// # Errors
     /// As [`Self::save`].
     pub fn save_if_new(&self, project: &str, set: &LiveSet) -> io::Result<()> {
-        let version = (set.epoch, set.config_version);
+        let version = ((set.epoch, set.config_version), set.source.held.clone());
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if set.stale_since_us.is_some() || saved.get(project) == Some(&version) {
             return Ok(());
@@ -101,20 +104,36 @@ impl LastGood {
     /// # Errors
     /// Only if the folder itself cannot be listed.
     pub fn load(&self) -> io::Result<Loaded> {
-        let mut sets = Vec::new();
-        let mut problems = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            match read(&path) {
-                Ok(file) => sets.push((file.project, file.source)),
-                Err(reason) => problems.push(format!("{}: {reason}", path.display())),
-            }
-        }
-        Ok(Loaded { sets, problems })
+        load_from(&self.folder)
     }
+}
+
+/// What `data_dir` served last, without making or changing anything.
+///
+/// # Errors
+/// Only if the folder cannot be listed.
+pub fn read_all(data_dir: &Path) -> io::Result<Loaded> {
+    load_from(&folder_in(data_dir))
+}
+
+fn folder_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("last-good")
+}
+
+fn load_from(folder: &Path) -> io::Result<Loaded> {
+    let mut sets = Vec::new();
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match read(&path) {
+            Ok(file) => sets.push((file.project, file.source)),
+            Err(reason) => problems.push(format!("{}: {reason}", path.display())),
+        }
+    }
+    Ok(Loaded { sets, problems })
 }
 
 fn read(path: &Path) -> Result<File, String> {

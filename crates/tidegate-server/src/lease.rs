@@ -50,7 +50,7 @@ impl Lease {
     pub(crate) fn of(principal: &Principal, app: &App) -> Self {
         let terms = match principal.kind {
             PrincipalKind::LocalDeveloper | PrincipalKind::FlagdPort => Terms::Endless,
-            PrincipalKind::Token => Terms::Token(principal.clone()),
+            PrincipalKind::Token | PrincipalKind::Installation => Terms::Token(principal.clone()),
             PrincipalKind::Person => Terms::Person(Instant::now() + OF_A_PERSON),
         };
         Self {

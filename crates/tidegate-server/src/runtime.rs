@@ -24,14 +24,20 @@ use crate::access::{AccessBook, BookEntry, Principal, PrincipalKind, Role};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::delivery::Delivery;
+use crate::egress::Egress;
 use crate::events::{Events, Followers, Retention};
+use crate::hooks::Hooks;
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
 use crate::last_good::{LastGood, Loaded};
 use crate::listener::{self, Door, FlagdPort};
 use crate::live::{Live, assemble};
 use crate::meters::Meters;
-use crate::operations::Operations;
+use crate::notices::Notices;
+use crate::notices::signature::MasterKey;
+use crate::operations::{Operations, Outward};
+use crate::otlp::Otlp;
+use crate::otlp::waiting_room;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::rollouts::Rollouts;
 use crate::sign_in::Hashing;
@@ -55,13 +61,15 @@ pub struct Settings {
     pub allowed_origins: AllowedOrigins,
     /// For how long events are kept.
     pub retention: Retention,
+    /// Whom the server reaches, and what it runs.
+    pub outward: Outward,
 }
 
 /// Why a server cannot run at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder cannot be used.
-    #[error("cannot use the data folder {path}: {source}; check that it exists and is writable")]
+    #[error("cannot use the data folder {path}; check that it exists and is writable")]
     DataDir {
         /// The folder.
         path: PathBuf,
@@ -163,7 +171,15 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     ));
     tasks.spawn(crate::rollouts::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::rollouts::sources::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::notices::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::rollouts::keep_notes(
+        app.clone(),
+        settings.data_dir.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::delivery::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -202,12 +218,14 @@ pub async fn start_without_storage(
         open_door: true,
         allowed_origins: AllowedOrigins::default(),
         retention: Retention::default(),
+        outward: Outward::default(),
     };
     let (listener, address) = bind(&settings).await?;
     let (app, _) = open(&settings, clock, true)?;
     let shutdown = app.streams.closing.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(answer(vec![Door::main(listener)], app.clone()));
+    tasks.spawn(waiting_room::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::events::keeper::run(app.clone(), shutdown.clone()));
     Ok(Running {
         app,
@@ -235,7 +253,8 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartErr
 async fn answer(doors: Vec<Door>, app: App) {
     let (router, _) = crate::http::router(&app);
     let closing = app.streams.closing.clone();
-    let drained = listener::serve(doors, &router, listener::Limits::default(), closing).await;
+    let drained =
+        listener::serve(doors, &router, listener::Limits::of_this_process(), closing).await;
     if drained.cut > 0 {
         tracing::warn!(
             connections = drained.cut,
@@ -268,6 +287,7 @@ fn open(
     let live = Live::default();
     serve_last_good(&kept, &stops, &live, clock.now_us()).map_err(unusable)?;
     let rollouts = Rollouts::default();
+    rollouts.remember(data_dir);
     let events = Events::open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),
@@ -281,6 +301,7 @@ fn open(
     let app = App::new(Parts {
         storage: OnceLock::new(),
         events,
+        otlp: Otlp::open(data_dir, waiting_room::WINDOW),
         delivery: Delivery::open(data_dir).map_err(unusable)?,
         live,
         access: ArcSwap::from_pointee(AccessBook::new(known_callers(&credentials), bootstrap)),
@@ -295,7 +316,15 @@ fn open(
             signer: crate::upkeep::open_signer(data_dir),
             allowed_origins: settings.allowed_origins.clone(),
             hashing: Hashing::default(),
+            changing_people: tokio::sync::Mutex::default(),
+            clocks: std::sync::Mutex::default(),
             serves_a_file,
+            egress: Egress::new(
+                settings.outward.policy.clone(),
+                settings.outward.credentials.clone(),
+            ),
+            notices: open_notices(settings),
+            hooks: Hooks::new(settings.outward.commands.clone()),
         },
         clock,
         loading: tokio::sync::Mutex::default(),
@@ -304,6 +333,17 @@ fn open(
         data_dir_lock: Some(lock),
     });
     Ok((app, kept))
+}
+
+/// Notices, signed by keys of this data folder. Without a key nothing is sent, and everything else
+/// goes on.
+fn open_notices(settings: &Settings) -> Notices {
+    let master = MasterKey::open_or_create(&settings.data_dir);
+    let master = master.inspect_err(|error| {
+        tracing::error!(%error, "notices cannot be signed and will not be sent");
+    });
+    let base = settings.outward.public_url.as_deref().unwrap_or_default();
+    Notices::new(master.ok(), base)
 }
 
 /// A name that no other process has, so that event ids of two processes are never mixed up.

@@ -1,10 +1,12 @@
-//! Sign-in for people: a one-time link sets the first password, a password opens a session.
+//! Sign-in for people: a one-time link sets a password, a password opens a session.
 //!
+//! A new password, whoever sets it, ends every session of the person.
 //! A session is a row of the store and a cookie; it is looked up at each request, so that ending
 //! it ends it everywhere at once. Only people use it: tokens are decided from memory and never
 //! come here. Hashing a password takes memory and time on purpose, so few run at a time, on
 //! threads of their own, and the rest wait briefly or are told to come back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -16,21 +18,22 @@ use tidegate_store::{
 };
 use tokio::sync::Semaphore;
 
-use crate::access::{Principal, PrincipalKind, Role};
+use crate::access::{Principal, Role};
 use crate::app::objects::refusal;
 use crate::app::{App, AppError};
 
 /// How long a session lasts, in seconds.
 pub(crate) const SESSION_SECONDS: i64 = 12 * 60 * 60;
 /// How the first administrator signs in.
-pub(crate) const FIRST_ADDRESS: &str = "admin@localhost";
+pub const FIRST_ADDRESS: &str = "admin@localhost";
 
 const LINK_US: i64 = 24 * 60 * 60 * 1_000_000;
 /// Memory of one hash is some 20 MiB.
 const HASHES_AT_A_TIME: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(3);
 const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 12..=256;
-/// Verified where nobody has the address, so that it takes as long as a wrong password.
+/// A hash that no password has: verified where nobody has the address, so that it takes as long as
+/// a wrong password, and set where a password is taken away.
 const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What bounds the work of hashing.
@@ -107,17 +110,70 @@ pub async fn first_link(app: &App) -> Result<Option<Secret>, StoreError> {
     let Ok(minted) = MintedCredential::mint("link") else {
         return Ok(None);
     };
+    Ok(Some(
+        put_link(app, minted, person, LinkPurpose::Invite)
+            .await?
+            .text,
+    ))
+}
+
+/// A link that sets a password, shown once.
+#[derive(Debug)]
+pub struct PasswordLink {
+    /// Its secret.
+    pub text: Secret,
+    /// Unix microseconds after which it is refused.
+    pub expires_at_us: i64,
+}
+
+/// Makes a link by which `person` sets a password.
+///
+/// # Errors
+/// As storage says.
+pub(crate) async fn make_link(
+    app: &App,
+    person: String,
+    purpose: LinkPurpose,
+) -> Result<PasswordLink, AppError> {
+    let minted =
+        MintedCredential::mint("link").map_err(|error| AppError::Internal(error.to_string()))?;
+    put_link(app, minted, person, purpose)
+        .await
+        .map_err(|error| refusal(&error, "the link"))
+}
+
+async fn put_link(
+    app: &App,
+    minted: MintedCredential,
+    user_id: String,
+    purpose: LinkPurpose,
+) -> Result<PasswordLink, StoreError> {
     let now_us = app.clock.now_us();
+    let expires_at_us = now_us.saturating_add(LINK_US);
     let link = OneTimeLink {
         selector: minted.selector,
         hash: minted.hash,
-        user_id: person,
-        purpose: LinkPurpose::Invite,
+        user_id,
+        purpose,
         created_at: now_us,
-        expires_at: now_us.saturating_add(LINK_US),
+        expires_at: expires_at_us,
     };
-    store.one_time_link_put(link).await?;
-    Ok(Some(minted.text))
+    app.store()?.one_time_link_put(link).await?;
+    Ok(PasswordLink {
+        text: minted.text,
+        expires_at_us,
+    })
+}
+
+/// Takes a person's password away: nothing is let in by it any more and every session ends.
+///
+/// # Errors
+/// As storage says.
+pub(crate) async fn take_password(app: &App, person: &str, by: By) -> Result<(), AppError> {
+    let nobodys = UserChange::Password(Secret::new(NOBODYS));
+    async { app.store()?.user_change(person, nobodys, by).await }
+        .await
+        .map_err(|error| refusal(&error, "the person"))
 }
 
 /// Uses a link up: sets the password and opens a session, whose cookie value is returned.
@@ -129,10 +185,7 @@ pub(crate) async fn follow_link(
     link: &str,
     password: Secret,
 ) -> Result<Secret, AppError> {
-    if !PASSWORD_BYTES.contains(&password.expose().len()) {
-        let message = "a password has 12 to 256 bytes";
-        return Err(AppError::invalid("/password", "password-length", message));
-    }
+    refuse_length("/password", &password)?;
     let used_up = || AppError::Forbidden("the link was used, has expired, or never was".to_owned());
     let presented = PresentedCredential::parse(link).map_err(|_| used_up())?;
     let hash = app.operations.hashing.hash(password).await?;
@@ -144,16 +197,24 @@ pub(crate) async fn follow_link(
     };
     let taken = taken.await.map_err(|error| refusal(&error, "the link"))?;
     let link = taken.ok_or_else(used_up)?;
-    let by = By::new(Actor::user(link.user_id.clone()), now_us);
-    let changed = async {
-        app.store()?
-            .user_change(&link.user_id, UserChange::Password(hash), by)
-            .await
-    };
-    changed
-        .await
-        .map_err(|error| refusal(&error, "the password"))?;
+    set_password(app, &link.user_id, hash).await?;
     open_session(app, link.user_id).await
+}
+
+fn refuse_length(pointer: &str, password: &Secret) -> Result<(), AppError> {
+    if PASSWORD_BYTES.contains(&password.expose().len()) {
+        return Ok(());
+    }
+    let message = "a password has 12 to 256 bytes";
+    Err(AppError::invalid(pointer, "password-length", message))
+}
+
+async fn set_password(app: &App, person: &str, hash: Secret) -> Result<(), AppError> {
+    let by = By::new(Actor::user(person), app.clock.now_us());
+    let change = UserChange::Password(hash);
+    async { app.store()?.user_change(person, change, by).await }
+        .await
+        .map_err(|error| refusal(&error, "the password"))
 }
 
 /// Opens a session for whoever knows the password of `address`.
@@ -165,6 +226,29 @@ pub(crate) async fn sign_in(
     address: &str,
     password: Secret,
 ) -> Result<Secret, AppError> {
+    let person = who_knows(app, address, password).await?;
+    open_session(app, person.id).await
+}
+
+/// Changes the password of whoever knows the one before: every session ends, and one is opened.
+///
+/// # Errors
+/// Forbidden, without saying which was wrong; a password that is too short or too long.
+pub(crate) async fn change_password(
+    app: &App,
+    address: &str,
+    password: Secret,
+    next: Secret,
+) -> Result<Secret, AppError> {
+    refuse_length("/new_password", &next)?;
+    let person = who_knows(app, address, password).await?;
+    let hash = app.operations.hashing.hash(next).await?;
+    set_password(app, &person.id, hash).await?;
+    open_session(app, person.id).await
+}
+
+/// The person of `address`, if the password is theirs and they may sign in.
+async fn who_knows(app: &App, address: &str, password: Secret) -> Result<UserRecord, AppError> {
     let wrong = || AppError::Forbidden("the address or the password is wrong".to_owned());
     if password.expose().len() > *PASSWORD_BYTES.end() {
         return Err(wrong());
@@ -177,7 +261,7 @@ pub(crate) async fn sign_in(
     let hash = known.clone().unwrap_or_else(|| Secret::new(NOBODYS));
     let is_right = app.operations.hashing.is_right(password, hash).await?;
     match person {
-        Some(person) if is_right && known.is_some() => open_session(app, person.id).await,
+        Some(person) if is_right && known.is_some() => Ok(person),
         _ => Err(wrong()),
     }
 }
@@ -222,15 +306,25 @@ pub(crate) async fn person_of(app: &App, cookie: &str) -> Option<Principal> {
     person.disabled_at.is_none().then(|| principal_of(&person))
 }
 
-/// What is granted everywhere; grants within a project wait for a table that knows projects.
+/// The person with what is granted, everywhere and in single projects. A grant for a tag is not
+/// one for its project, so it grants nothing here.
 fn principal_of(person: &UserRecord) -> Principal {
-    let roles = person
-        .grants
-        .iter()
-        .filter(|grant| grant.scope == Scope::Organisation)
-        .filter_map(|grant| Role::parse(&grant.role.to_string()))
-        .collect();
-    Principal::new(PrincipalKind::Person, person.id.clone(), None, roles)
+    let mut everywhere = Vec::new();
+    let mut within: BTreeMap<String, Vec<Role>> = BTreeMap::new();
+    for grant in &person.grants {
+        let Some(role) = Role::parse(grant.role.as_str()) else {
+            continue;
+        };
+        match &grant.scope {
+            Scope::Organisation => everywhere.push(role),
+            Scope::Project(project) => within
+                .entry(project.as_str().to_owned())
+                .or_default()
+                .push(role),
+            Scope::Tag(..) => {}
+        }
+    }
+    Principal::person(person.id.clone(), &everywhere, &within)
 }
 
 /// Ends the session of this cookie value; one that is no more changes nothing.

@@ -6,13 +6,21 @@
 //! often the process dies in between. If the disk refuses the record, the stop is served anyway
 //! and the answer says `durable: false`: the one exception to "acknowledged means durable",
 //! because a stop that waits for a disk is no stop.
+//!
+//! A stop that says what a pending one says already is that one: repeating a kill while storage is
+//! down takes no room, so the pending stops are bounded by what there is to stop. Beyond
+//! [`MOST_PENDING`] a stop is refused in words; the last half of the room is for people, so that a
+//! storm of rollbacks leaves them a kill.
+//!
+//! A record that storage has, and whose mark on disk failed, is marked again each round, and after
+//! a restart it is recognised by its id: it does not come into force a second time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use tidegate_flags::{EditError, FlagSpec};
-use tidegate_store::{StopFile, StopId, StopRecord, StopServe};
+use tidegate_store::{StopFile, StopId, StopKind, StopRecord, StopServe};
 
 /// The stops that storage does not know yet, as they lie over what it says.
 #[derive(Debug, Clone, Default)]
@@ -84,16 +92,50 @@ pub struct StopFileState {
     pub lost_blocks: Vec<usize>,
 }
 
+/// The most stops that wait for storage.
+pub const MOST_PENDING: usize = 8_192;
+/// Of these, the room that only kills may use.
+const ROOM_FOR_KILLS: usize = 4_096;
+
+/// What became of a stop that was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The record that is in force: the new one, or one that said the same.
+    pub id: StopId,
+    /// Whether it is on disk.
+    pub durable: bool,
+}
+
+/// More stops wait for storage than can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{waiting} stops wait for the database, and no more are taken; see /status for what keeps it \
+     from writing"
+)]
+pub struct TooManyStops {
+    /// How many wait.
+    pub waiting: usize,
+}
+
 /// The stop file and what is pending in it.
 #[derive(Debug)]
 pub struct Stops {
     inner: Mutex<Inner>,
+    /// Taken in turns by those who make stops ordinary.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Inner {
     file: Option<StopFile>,
     pending: Vec<StopRecord>,
+    /// Pending, and not on disk.
+    volatile: Vec<StopId>,
+    /// Pending, and being committed: a stop that comes now is not taken for one of these, because
+    /// it would be forgotten with it.
+    settling: Vec<StopId>,
+    /// Committed, and still pending on disk.
+    unmarked: Vec<StopId>,
 }
 
 impl Stops {
@@ -101,33 +143,97 @@ impl Stops {
     #[must_use]
     pub fn new(file: Option<StopFile>, pending: Vec<StopRecord>) -> Self {
         Self {
-            inner: Mutex::new(Inner { file, pending }),
+            turn: tokio::sync::Mutex::default(),
+            inner: Mutex::new(Inner {
+                file,
+                pending,
+                volatile: Vec::new(),
+                settling: Vec::new(),
+                unmarked: Vec::new(),
+            }),
         }
     }
 
-    /// Records a stop and returns whether the record is on disk. Blocks for one small sync.
-    pub fn record(&self, record: StopRecord) -> bool {
+    /// Records a stop. Blocks for one small sync.
+    ///
+    /// # Errors
+    /// [`TooManyStops`]; nothing is recorded then.
+    pub fn record(&self, record: StopRecord) -> Result<Recorded, TooManyStops> {
         let mut inner = self.lock();
-        let durable = match inner.file.as_ref().map(|file| file.append(&record)) {
-            Some(Ok(())) => true,
-            Some(Err(error)) => {
-                tracing::error!(%error, stop.id = %record.id(), "the stop file refused a record");
-                false
+        let standing = inner
+            .pending
+            .iter()
+            .find(|pending| {
+                says_the_same(pending, &record) && !inner.settling.contains(&pending.id())
+            })
+            .cloned();
+        if let Some(standing) = standing {
+            let id = standing.id();
+            if inner.volatile.contains(&id) && inner.append(&standing) {
+                inner.volatile.retain(|other| *other != id);
             }
-            None => false,
+            let durable = !inner.volatile.contains(&id);
+            return Ok(Recorded { id, durable });
+        }
+        let waiting = inner.pending.len();
+        let room = match record.kind() {
+            StopKind::Kill => MOST_PENDING,
+            StopKind::Rollback => MOST_PENDING - ROOM_FOR_KILLS,
         };
+        if waiting >= room {
+            return Err(TooManyStops { waiting });
+        }
+        let (id, durable) = (record.id(), inner.append(&record));
+        if !durable {
+            inner.volatile.push(id);
+        }
         inner.pending.push(record);
-        durable
+        Ok(Recorded { id, durable })
+    }
+
+    /// The pending stops, oldest first, on their way into storage: until each is settled or given
+    /// back, an equal stop that comes is recorded anew.
+    #[must_use]
+    pub fn begin_settling(&self) -> Vec<StopRecord> {
+        let mut inner = self.lock();
+        inner.settling = inner.pending.iter().map(StopRecord::id).collect();
+        inner.pending.clone()
+    }
+
+    /// Storage did not take a stop: it is pending as before.
+    pub fn give_back(&self, id: StopId) {
+        self.lock().settling.retain(|other| *other != id);
     }
 
     /// Marks a stop as ordinary: its transaction is committed.
     pub fn settle(&self, id: StopId) {
         let mut inner = self.lock();
-        if let Some(Err(error)) = inner.file.as_ref().map(|file| file.applied(&id)) {
-            // Harmless: the transaction carries the id, so settling again changes nothing.
-            tracing::warn!(%error, stop.id = %id, "the stop file could not be marked");
-        }
+        inner.settling.retain(|other| *other != id);
+        inner.unmarked.retain(|other| *other != id);
+        inner.volatile.retain(|other| *other != id);
         inner.pending.retain(|record| record.id() != id);
+        inner.mark(id);
+    }
+
+    /// Tries the marks again that failed.
+    pub fn mark_again(&self) {
+        let mut inner = self.lock();
+        for id in std::mem::take(&mut inner.unmarked) {
+            inner.mark(id);
+        }
+    }
+
+    /// How many stops storage has, and the file on disk still takes for pending.
+    #[must_use]
+    pub fn unmarked(&self) -> usize {
+        self.lock().unmarked.len()
+    }
+
+    /// Whether memory, file and storage say the same, so that nothing must be recognised later.
+    #[must_use]
+    pub fn are_settled(&self) -> bool {
+        let inner = self.lock();
+        inner.pending.is_empty() && inner.unmarked.is_empty()
     }
 
     /// What lies over storage now.
@@ -159,5 +265,100 @@ impl Stops {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Whether the record is on disk now.
+    fn append(&self, record: &StopRecord) -> bool {
+        match self.file.as_ref().map(|file| file.append(record)) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::error!(%error, stop.id = %record.id(), "the stop file refused a record");
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn mark(&mut self, id: StopId) {
+        if let Some(Err(error)) = self.file.as_ref().map(|file| file.applied(&id)) {
+            tracing::warn!(%error, stop.id = %id, "the stop file could not be marked; again soon");
+            self.unmarked.push(id);
+        }
+    }
+}
+
+/// Whether two stops come to the same: what is served, not who asked and why.
+fn says_the_same(one: &StopRecord, other: &StopRecord) -> bool {
+    one.project() == other.project()
+        && one.flag() == other.flag()
+        && one.kind() == other.kind()
+        && one.serve() == other.serve()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_store::{Actor, ObjectKey, ObjectKind, ProjectKey};
+
+    fn stop(flag: &str, kind: StopKind) -> StopRecord {
+        let key = ObjectKey::parse(ObjectKind::Flag, flag).unwrap();
+        StopRecord::new(
+            StopId::random().unwrap(),
+            (ProjectKey::parse("default").unwrap(), key),
+            (kind, StopServe::Off),
+            "it hurts",
+            (Actor::system("test"), 1),
+        )
+        .unwrap()
+    }
+
+    fn in_file() -> (tempfile::TempDir, Stops) {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, pending) = StopFile::open(folder.path().join("stops")).unwrap();
+        (folder, Stops::new(Some(file), pending))
+    }
+
+    #[test]
+    fn a_stop_that_is_repeated_is_one_and_one_that_comes_during_the_commit_is_another() {
+        let (_folder, stops) = in_file();
+        let first = stops.record(stop("f", StopKind::Kill)).unwrap();
+        assert!(first.durable);
+        assert_eq!(stops.record(stop("f", StopKind::Kill)), Ok(first));
+        assert_eq!(stops.pending().len(), 1);
+        assert_eq!(stops.begin_settling().len(), 1);
+        let second = stops.record(stop("f", StopKind::Kill)).unwrap();
+        assert_ne!(
+            second.id, first.id,
+            "it must outlive the settling of the first"
+        );
+        stops.settle(first.id);
+        assert_eq!(stops.pending().len(), 1);
+        stops.settle(second.id);
+        assert!(stops.are_settled());
+    }
+
+    #[test]
+    fn pending_stops_are_bounded_and_the_last_room_is_for_kills() {
+        let stops = Stops::new(None, Vec::new());
+        for number in 0..MOST_PENDING - ROOM_FOR_KILLS {
+            let recorded = stops.record(stop(&format!("f{number}"), StopKind::Rollback));
+            assert!(recorded.is_ok_and(|recorded| !recorded.durable));
+        }
+        let waiting = MOST_PENDING - ROOM_FOR_KILLS;
+        let refused = stops.record(stop("one-more", StopKind::Rollback));
+        assert_eq!(refused, Err(TooManyStops { waiting }));
+        for number in 0..ROOM_FOR_KILLS {
+            assert!(
+                stops
+                    .record(stop(&format!("k{number}"), StopKind::Kill))
+                    .is_ok()
+            );
+        }
+        let refused = stops.record(stop("one-more", StopKind::Kill)).unwrap_err();
+        assert!(refused.to_string().contains("8192 stops wait"), "{refused}");
+        let again = stops.record(stop("k0", StopKind::Kill));
+        assert!(again.is_ok(), "what is stopped already needs no room");
     }
 }

@@ -36,18 +36,22 @@ pub(crate) fn open_signer(data_dir: &Path) -> Option<CheckpointSigner> {
 /// more when the last writer is gone.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     loop {
-        let pause = if app.storage.get().is_some() {
-            checkpoint(&app).await;
-            prune(&app).await;
-            CHECKPOINT_EVERY
-        } else {
-            UNTIL_STORAGE_OPENS
-        };
+        let pause = once(&app).await;
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// One round; says how long to wait for the next.
+pub async fn once(app: &App) -> Duration {
+    if app.storage.get().is_none() {
+        return UNTIL_STORAGE_OPENS;
+    }
+    checkpoint(app).await;
+    prune(app).await;
+    CHECKPOINT_EVERY
 }
 
 /// Signs the head of the audit chain, unless it is signed already.
@@ -77,6 +81,10 @@ async fn is_signed(app: &App, head: &AuditHead) -> Result<bool, StoreError> {
 }
 
 async fn prune(app: &App) {
+    // What tells a stop that was made ordinary from one that was not is among what is removed.
+    if !app.stops.are_settled() {
+        return;
+    }
     let before_us = app.clock.now_us().saturating_sub(KEEP_FOR_US);
     match async { app.store()?.prune(before_us).await }.await {
         Ok(pruned) => tracing::debug!(?pruned, "what nobody needs any more is removed"),

@@ -269,3 +269,99 @@ async fn what_cannot_be_read_is_the_callers_mistake() {
         "the server is none the worse"
     );
 }
+
+/// A field of bytes: its tag, its length, itself.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    out.push(u8::try_from(length).unwrap());
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// A request for the flag `on` whose context has one entry, `a`, of this encoded `Value`.
+fn asking(value: &[u8]) -> Vec<u8> {
+    let entry = [field(1, b"a"), field(2, value)].concat();
+    [field(1, b"on"), field(2, &field(1, &entry))].concat()
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], message].concat()
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_the_callers_mistake_and_named() {
+    let server = Server::start(flags()).await;
+    // A list in a list in a list, as deep as fits.
+    let deep = (0..5_000).fold(Vec::new(), |inner, _| field(6, &field(1, &inner)));
+    let nan = [&[2 << 3 | 1], &f64::NAN.to_le_bytes()[..]].concat();
+    let endless = [&[2 << 3 | 1], &f64::INFINITY.to_le_bytes()[..]].concat();
+    let cases = [
+        ("10,000 levels", framed(&asking(&deep)), &["3"][..]),
+        ("NaN", framed(&asking(&nan)), &["3"]),
+        ("an infinity", framed(&asking(&endless)), &["3"]),
+        (
+            "invalid UTF-8",
+            framed(&asking(&field(3, b"\xff\xfe"))),
+            &["3"],
+        ),
+        ("a key of invalid UTF-8", framed(&field(1, b"\xff")), &["3"]),
+        ("half a message", framed(&asking(b"")[..6]), &["3"]),
+        // gRPC itself calls a broken frame INTERNAL, whoever broke it.
+        (
+            "less than it says",
+            framed(&asking(b""))[..8].to_vec(),
+            &["13"],
+        ),
+        (
+            "compressed",
+            [&[1], &framed(b"")[1..]].concat(),
+            &["12", "13"],
+        ),
+        (
+            "more than is read",
+            framed(&asking(&field(3, &[b'x'; 262_200]))),
+            &["8", "11"],
+        ),
+    ];
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    for path in [
+        "/flagd.evaluation.v1.Service/ResolveBoolean",
+        "/flagd.evaluation.v2.Service/ResolveBoolean",
+    ] {
+        for (what, body, expected) in &cases {
+            let answer = support::send(server.address, "POST", path, &headers, body.clone()).await;
+            let code = answer
+                .headers()
+                .get("grpc-status")
+                .map(|code| code.to_str().unwrap());
+            let said = answer.headers().get("grpc-message");
+            assert!(
+                code.is_some_and(|code| expected.contains(&code)),
+                "{what}: {code:?} {said:?}"
+            );
+            assert!(said.is_some(), "{what} is named");
+        }
+    }
+    let answer = v2_boolean(&server).await;
+    assert_eq!(answer, Some(true), "the server is none the worse");
+}
+
+async fn v2_boolean(server: &Server) -> Option<bool> {
+    let mut client = client_v2::ServiceClient::new(server.channel().await);
+    let asked = v2::ResolveBooleanRequest {
+        flag_key: "on".to_owned(),
+        context: None,
+    };
+    client
+        .resolve_boolean(asked)
+        .await
+        .unwrap()
+        .into_inner()
+        .value
+}

@@ -126,8 +126,15 @@ async fn the_clients_deadline_ends_the_stream() {
     assert_eq!(ended.code(), Code::DeadlineExceeded);
 }
 
+/// Pings as close as they come for a moment; for as long as `TIDEGATE_SOAK_SECONDS` says, at the
+/// pace of the most eager provider, in the long run of `make nightly`.
 #[tokio::test]
 async fn frequent_pings_do_not_end_a_stream() {
+    let soak = std::env::var("TIDEGATE_SOAK_SECONDS").ok();
+    let (pings, lives) = match soak.map(|seconds| seconds.parse().unwrap()) {
+        Some(seconds) => (Duration::from_secs(10), Duration::from_secs(seconds)),
+        None => (Duration::from_millis(5), Duration::from_millis(500)),
+    };
     let keep_alive = Duration::from_millis(100);
     let server = Server::with(Settings {
         flags: flags(),
@@ -137,7 +144,7 @@ async fn frequent_pings_do_not_end_a_stream() {
     .await;
     let channel = Endpoint::from_shared(format!("http://{}", server.address))
         .unwrap()
-        .http2_keep_alive_interval(Duration::from_millis(5))
+        .http2_keep_alive_interval(pings)
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
         .connect()
@@ -150,7 +157,7 @@ async fn frequent_pings_do_not_end_a_stream() {
         .unwrap()
         .into_inner();
     assert_eq!(next(&mut stream).await.unwrap().0, "provider_ready");
-    for _ in 0..5 {
+    for _ in 0..lives.as_millis() / keep_alive.as_millis() {
         assert_eq!(next(&mut stream).await.unwrap().0, "keep_alive");
     }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{ADMIN, Server, Settings, json as call, send};
+use support::{ADMIN, Server, Settings, flags, json as call, send};
 
 const ALL: &str = "/openfeature/v0/manifest";
 const FLAGS: &str = "/openfeature/v0/manifest/flags";
@@ -109,4 +109,42 @@ async fn answers_say_what_the_token_can_do_and_refusals_are_in_the_manifests_wor
     );
     let (status, said) = call(server.address, "GET", ALL, &[], &Value::Null).await;
     assert_eq!((status, &said["error"]["status"]), (401, &json!(401)));
+}
+
+#[tokio::test]
+async fn a_developers_server_shows_the_manifest_of_its_file_and_writes_none() {
+    let text = json!({"flags": flags()}).to_string();
+    let clock = std::sync::Arc::new(tidegate_server::clock::SystemClock::start());
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let running = tidegate_server::dev::start(listen, &text, clock)
+        .await
+        .unwrap();
+    let all = "/openfeature/v0/manifest";
+    let response = send(running.address, "GET", all, &[], "").await;
+    assert_eq!(response.headers()["x-manifest-capabilities"], "read");
+    let (status, manifest) = call(running.address, "GET", all, &[], &Value::Null).await;
+    assert_eq!(status, 200);
+    let shown = manifest["flags"].as_array().unwrap();
+    let plan = shown.iter().find(|flag| flag["key"] == "plan").unwrap();
+    assert_eq!(plan["type"], "string");
+    assert_eq!(plan["defaultValue"], "none");
+    assert_eq!(shown.len(), flags().as_object().unwrap().len());
+
+    let flag = json!({"key": "new", "type": "boolean", "defaultValue": true});
+    for (method, path) in [
+        ("POST", format!("{all}/flags")),
+        ("PUT", format!("{all}/flags/on")),
+        ("DELETE", format!("{all}/flags/on")),
+    ] {
+        let body = if method == "DELETE" {
+            &Value::Null
+        } else {
+            &flag
+        };
+        let (status, said) = call(running.address, method, &path, &[], body).await;
+        assert_eq!(status, 409, "{method}: {said}");
+        let message = said["error"]["message"].as_str().unwrap();
+        assert!(message.contains("file"), "{message}");
+    }
+    running.stop(std::time::Duration::from_secs(5)).await;
 }

@@ -48,9 +48,7 @@ impl ArmSummary {
             units: moments.units(),
             needed: 2,
         };
-        let (Some(mean), Some(variance)) = (moments.mean(), moments.variance()) else {
-            return Err(too_few);
-        };
+        let (mean, variance) = moments.mean_and_variance().ok_or(too_few)?;
         Ok(Self {
             units: moments.units(),
             mean: in_range("the mean", mean)?,

@@ -211,6 +211,18 @@ pub enum Parameters {
         /// Error spent so far.
         alpha_spent: f64,
     },
+    /// Of a sequence of order statistics.
+    OrderStatistics {
+        /// The quantile, between 0 and 1.
+        nu: f64,
+        /// Units in both arms at which the sequence is tightest.
+        tune_at: f64,
+        /// Logarithm of the evidence against equal quantiles, an e-value.
+        ln_e: f64,
+        /// Variance of the share of observations below the quantile, control and treatment, over that of
+        /// independent observations.
+        design_effects: [f64; 2],
+    },
     /// Of an exact count e-process.
     Count {
         /// Events at which the process is most powerful.
@@ -222,6 +234,13 @@ pub enum Parameters {
     Proportions {
         /// Standardised difference under the restricted estimate, where the method has one.
         score: Option<f64>,
+    },
+    /// Of an exact comparison of two small counts.
+    SmallCounts {
+        /// Tables of outcomes that were weighed.
+        tables: u64,
+        /// Chance that the nuisance rate lies outside the range searched; part of every p-value.
+        unsearched: f64,
     },
     /// Of a normal posterior.
     Bayesian {

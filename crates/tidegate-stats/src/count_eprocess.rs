@@ -106,25 +106,8 @@ const FURTHEST: f64 = 600.0;
 /// # Errors
 /// If a share or an option is out of range, or there is no phase.
 pub fn compare(phases: &[Phase], options: &CountOptions) -> Result<CountComparison, StatsError> {
-    let alpha = open_unit("alpha", options.alpha)?;
-    positive("null_ratio", options.null_ratio)?;
-    positive("tune_at_events", options.tune_at_events)?;
-    if phases.is_empty() {
-        return Err(StatsError::Mismatch {
-            what: "phases",
-            left: 0,
-            right: 1,
-        });
-    }
-    for phase in phases {
-        open_unit("treatment_share", phase.treatment_share)?;
-    }
-    let information = lambert_root(1.0 - 2.0 * alpha.ln()) - 1.0;
-    let process = Process {
-        phases,
-        concentration: options.tune_at_events / information,
-        tail: options.tail,
-    };
+    let process = Process::new(phases, options)?;
+    let alpha = options.alpha;
     let ln_e = process.ln_e(options.null_ratio.ln());
     let ln_p = (-ln_e).clamp(f64::MIN, 0.0);
     Ok(CountComparison {
@@ -155,13 +138,43 @@ pub fn compare(phases: &[Phase], options: &CountOptions) -> Result<CountComparis
     })
 }
 
+/// The logarithm of the e-value against the null ratio alone, without a set; what a loop over events needs.
+///
+/// # Errors
+/// As for [`compare`].
+pub fn ln_e(phases: &[Phase], options: &CountOptions) -> Result<f64, StatsError> {
+    Ok(Process::new(phases, options)?.ln_e(options.null_ratio.ln()))
+}
+
 struct Process<'a> {
     phases: &'a [Phase],
     concentration: f64,
     tail: Tail,
 }
 
-impl Process<'_> {
+impl<'a> Process<'a> {
+    fn new(phases: &'a [Phase], options: &CountOptions) -> Result<Self, StatsError> {
+        let alpha = open_unit("alpha", options.alpha)?;
+        positive("null_ratio", options.null_ratio)?;
+        positive("tune_at_events", options.tune_at_events)?;
+        if phases.is_empty() {
+            return Err(StatsError::Mismatch {
+                what: "phases",
+                left: 0,
+                right: 1,
+            });
+        }
+        for phase in phases {
+            open_unit("treatment_share", phase.treatment_share)?;
+        }
+        let information = lambert_root(1.0 - 2.0 * alpha.ln()) - 1.0;
+        Ok(Self {
+            phases,
+            concentration: options.tune_at_events / information,
+            tail: options.tail,
+        })
+    }
+
     fn total(&self, count: fn(&Phase) -> u64) -> u64 {
         self.phases.iter().map(count).fold(0, u64::saturating_add)
     }

@@ -21,7 +21,8 @@
 //! - `A_C = Y_C + w_T beta' (X_T - X_C)`,
 //!
 //! which are correlated, stays quadratic in theta, and at `theta = 0` is absolute CUPED: one p-value.
-//! For ratios, outcome and covariates are replaced by linearised scores (`ratio`).
+//! For ratios, outcome and covariates are replaced by linearised scores (`ratio`); a ratio may be adjusted
+//! by plain columns and a mean by ratios, because only the scores enter.
 //!
 //! Units without history: give the covariate the value 0 and add an indicator column of having history as
 //! a further covariate, which makes them a stratum of their own.
@@ -49,6 +50,39 @@ pub struct Adjustment {
     pub variance_reduction: f64,
 }
 
+/// What is measured of a unit: a column, or the ratio of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The mean of a column.
+    Mean(usize),
+    /// The sum of one column over the sum of another.
+    Ratio(RatioColumns),
+}
+
+impl Measure {
+    fn score(self, summary: &JointSummary, side: Side) -> Result<Score, StatsError> {
+        match self {
+            Self::Mean(column) => Score::of_mean(summary, column),
+            Self::Ratio(columns) => Score::of_ratio(summary, columns, side),
+        }
+    }
+
+    /// The column whose units count as events.
+    fn leading(self) -> usize {
+        match self {
+            Self::Mean(column) => column,
+            Self::Ratio(columns) => columns.numerator,
+        }
+    }
+
+    fn columns(self) -> [usize; 2] {
+        match self {
+            Self::Mean(column) => [column, column],
+            Self::Ratio(columns) => [columns.numerator, columns.denominator],
+        }
+    }
+}
+
 /// Adjusts the means of column `outcome` by the columns `covariates`.
 ///
 /// # Errors
@@ -59,38 +93,8 @@ pub fn means(
     outcome: usize,
     covariates: &[usize],
 ) -> Result<Adjustment, StatsError> {
-    let column = |summary: &JointSummary, index: usize| {
-        let count = summary.means.len();
-        let value = summary.means.get(index).copied();
-        let value = value.ok_or(StatsError::Mismatch {
-            what: "columns",
-            left: index + 1,
-            right: count,
-        })?;
-        let mut gradient = vec![0.0; count];
-        if let Some(weight) = gradient.get_mut(index) {
-            *weight = 1.0;
-        }
-        Ok(Score { value, gradient })
-    };
-    let arm = |moments: &JointMoments, side: Side| {
-        enough_units(side, moments.units(), 2)?;
-        let summary = moments.summary("the moments of a covariate")?;
-        let scores: Result<Vec<Score>, StatsError> = covariates
-            .iter()
-            .map(|index| column(&summary, *index))
-            .collect();
-        Ok(Arm::of(
-            &summary,
-            &column(&summary, outcome)?,
-            &scores?,
-            outcome,
-        ))
-    };
-    adjust(
-        &arm(control, Side::Control)?,
-        &arm(treatment, Side::Treatment)?,
-    )
+    let covariates: Vec<Measure> = covariates.iter().copied().map(Measure::Mean).collect();
+    adjusted(control, treatment, Measure::Mean(outcome), &covariates)
 }
 
 /// Adjusts a ratio of sums by ratios of the history.
@@ -103,15 +107,33 @@ pub fn ratio(
     outcome: RatioColumns,
     history: &[RatioColumns],
 ) -> Result<Adjustment, StatsError> {
+    let covariates: Vec<Measure> = history.iter().copied().map(Measure::Ratio).collect();
+    adjusted(control, treatment, Measure::Ratio(outcome), &covariates)
+}
+
+/// Adjusts a mean or a ratio by any means and ratios of the history: what counts is each one's score.
+///
+/// # Errors
+/// As for [`ratio`].
+pub fn adjusted(
+    control: &JointMoments,
+    treatment: &JointMoments,
+    outcome: Measure,
+    covariates: &[Measure],
+) -> Result<Adjustment, StatsError> {
+    let read: Vec<usize> = std::iter::once(&outcome)
+        .chain(covariates)
+        .flat_map(|measure| measure.columns())
+        .collect();
     let arm = |moments: &JointMoments, side: Side| {
         enough_units(side, moments.units(), 2)?;
-        let summary = moments.summary("the moments of a ratio")?;
-        let scores: Result<Vec<Score>, StatsError> = history
+        let summary = moments.summary(&read, "the moments of a covariate")?;
+        let scores: Result<Vec<Score>, StatsError> = covariates
             .iter()
-            .map(|columns| Score::of(&summary, *columns, side))
+            .map(|measure| measure.score(&summary, side))
             .collect();
-        let score = Score::of(&summary, outcome, side)?;
-        Ok(Arm::of(&summary, &score, &scores?, outcome.numerator))
+        let score = outcome.score(&summary, side)?;
+        Ok(Arm::of(&summary, &score, &scores?, outcome.leading()))
     };
     adjust(
         &arm(control, Side::Control)?,

@@ -12,8 +12,8 @@
 //! twice the smaller tail.
 //! It is more powerful than Fisher's.
 //!
-//! Both answer with a p-value alone; intervals for such counts come from `proportions` or, exact and always
-//! valid, from `count_eprocess`.
+//! Both answer with a p-value alone; `small_counts` inverts the second into intervals, and `count_eprocess` is
+//! exact at all times.
 //!
 //! # When it fails
 //! The unconditional test visits every table: `(n_T + 1) (n_C + 1)` above [`MAX_TABLES`] is refused, by which
@@ -31,7 +31,7 @@ pub const MAX_TABLES: u64 = 40_000;
 pub const MAX_FISHER_UNITS: u64 = 1_000_000;
 
 /// Probabilities within this share of each other count as equal, so that ties survive rounding.
-const TIE: f64 = 1e-7;
+pub(crate) const TIE: f64 = 1e-7;
 
 /// Points at which the nuisance rate is tried before the best is refined.
 const GRID: u32 = 128;
@@ -195,7 +195,8 @@ fn binomial(units: u64, rate: f64) -> Vec<f64> {
         .collect()
 }
 
-fn ln_choose(n: u64, k: u64) -> f64 {
+/// `ln` of the number of ways to choose `k` of `n`.
+pub(crate) fn ln_choose(n: u64, k: u64) -> f64 {
     let (n, k) = (n as f64, k as f64);
     ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0)
 }

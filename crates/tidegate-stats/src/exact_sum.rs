@@ -244,18 +244,23 @@ impl Exact {
 
     /// The exact product with a count.
     pub(crate) fn times_count(&self, count: u64) -> Self {
-        let digits = vec![
-            low_digit(u128::from(count)),
-            low_digit(u128::from(count >> LIMB_BITS)),
-        ];
-        self.times(
-            &Self {
-                negative: false,
-                lowest: 0,
-                limbs: digits,
-            }
-            .trimmed(),
-        )
+        let mut limbs = Vec::with_capacity(self.limbs.len() + 2);
+        let mut carry = 0_u128;
+        for limb in &self.limbs {
+            carry += u128::from(*limb) * u128::from(count);
+            limbs.push(low_digit(carry));
+            carry >>= LIMB_BITS;
+        }
+        while carry != 0 {
+            limbs.push(low_digit(carry));
+            carry >>= LIMB_BITS;
+        }
+        Self {
+            negative: self.negative,
+            lowest: self.lowest,
+            limbs,
+        }
+        .trimmed()
     }
 
     /// The exact difference.

@@ -15,13 +15,16 @@ pub mod exact_sum;
 pub mod fixed;
 pub mod moments;
 pub mod noninferiority;
+pub mod order_statistics;
 pub mod poststratify;
 pub mod proportions;
 pub mod quantile;
 pub mod rank_sketch;
 pub mod ratio;
 pub mod sequential;
+pub mod shrinkage;
 pub mod small_arm;
+pub mod small_counts;
 pub mod special;
 pub mod winsorise;
 

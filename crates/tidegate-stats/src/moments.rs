@@ -133,6 +133,23 @@ impl Moments {
     }
 }
 
+impl Moments {
+    /// Mean and unbiased variance, the sum read once; none with fewer than two units.
+    pub(crate) fn mean_and_variance(&self) -> Option<(f64, f64)> {
+        if self.units < 2 {
+            return None;
+        }
+        let sum = self.sum.exact();
+        let centred = self
+            .sum_of_squares
+            .exact()
+            .times_count(self.units)
+            .minus(&sum.times(&sum));
+        let mean = sum.to_f64() / self.units as f64;
+        Some((mean, over_degrees(self.units, &centred).max(0.0)))
+    }
+}
+
 /// Count, sums and all cross-products of several columns of the same units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JointRecord", into = "JointRecord")]
@@ -188,6 +205,28 @@ impl JointMoments {
         moments.units = units;
         moments.events = vec![units; sums.len()];
         Ok(moments)
+    }
+
+    /// The same moments with known numbers of units whose value is not zero, column by column.
+    ///
+    /// # Errors
+    /// If there are not as many as columns, or more than units.
+    pub fn with_events(mut self, events: &[u64]) -> Result<Self, StatsError> {
+        if events.len() != self.sums.len() {
+            return Err(StatsError::Mismatch {
+                what: "events and columns",
+                left: events.len(),
+                right: self.sums.len(),
+            });
+        }
+        if let Some(&count) = events.iter().find(|count| **count > self.units) {
+            return Err(StatsError::CountExceedsTotal {
+                count,
+                total: self.units,
+            });
+        }
+        self.events = events.to_vec();
+        Ok(self)
     }
 
     /// Adds one unit.
@@ -324,23 +363,48 @@ impl JointMoments {
         covariance(self.units, product, &self.sums[first], &self.sums[second])
     }
 
-    /// Means and covariances of every column, refused where one leaves the range of a double.
-    pub(crate) fn summary(&self, what: &'static str) -> Result<JointSummary, StatsError> {
-        let columns = self.columns();
-        let mut means = Vec::with_capacity(columns);
-        let mut covariances = Vec::with_capacity(columns * columns);
-        for i in 0..columns {
-            means.push(in_range(what, self.mean(i).unwrap_or(0.0))?);
-            for j in 0..columns {
-                covariances.push(in_range(what, self.covariance(i, j).unwrap_or(0.0))?);
-            }
-        }
-        Ok(JointSummary {
+    /// Means and covariances of some columns, refused where one leaves the range of a double; the entries
+    /// of the other columns, and of columns that do not exist, are missing.
+    ///
+    /// Each sum is read once and each pair of columns once, which is most of the time an answer takes.
+    pub(crate) fn summary(
+        &self,
+        columns: &[usize],
+        what: &'static str,
+    ) -> Result<JointSummary, StatsError> {
+        let count = self.columns();
+        let mut summary = JointSummary {
             units: self.units,
             events: self.events.clone(),
-            means,
-            covariances,
-        })
+            means: vec![None; count],
+            covariances: vec![0.0; count * count],
+        };
+        let mut read: Vec<(usize, Exact)> = Vec::with_capacity(columns.len());
+        for &column in columns {
+            let Some(sum) = self.sums.get(column) else {
+                continue;
+            };
+            if summary.means[column].is_some() {
+                continue;
+            }
+            let exact = sum.exact();
+            summary.means[column] = Some(in_range(what, exact.to_f64() / self.units as f64)?);
+            read.push((column, exact));
+            for (other, sum) in &read {
+                let (first, second) = (column.min(*other), column.max(*other));
+                let row = first * count - first * first.saturating_sub(1) / 2;
+                let product = &self.products[row + second - first];
+                let (_, newest) = &read[read.len() - 1];
+                let centred = product
+                    .exact()
+                    .times_count(self.units)
+                    .minus(&newest.times(sum));
+                let covariance = in_range(what, over_degrees(self.units, &centred))?;
+                summary.covariances[column * count + other] = covariance;
+                summary.covariances[other * count + column] = covariance;
+            }
+        }
+        Ok(summary)
     }
 }
 
@@ -403,30 +467,37 @@ impl TryFrom<JointRecord> for JointMoments {
     }
 }
 
-/// Means and covariances read once from joint moments.
+/// Means and covariances of some columns, read once from joint moments.
 #[derive(Debug, Clone)]
 pub(crate) struct JointSummary {
     pub(crate) units: u64,
     pub(crate) events: Vec<u64>,
-    pub(crate) means: Vec<f64>,
+    /// By column; none where the column was not asked for.
+    means: Vec<Option<f64>>,
     covariances: Vec<f64>,
 }
 
 impl JointSummary {
-    /// Covariance of two columns that exist.
-    pub(crate) fn covariance(&self, left: usize, right: usize) -> f64 {
-        self.covariances
-            .get(left * self.means.len() + right)
-            .copied()
-            .unwrap_or(0.0)
+    /// The mean of a column that was asked for.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub(crate) fn mean(&self, column: usize) -> Result<f64, StatsError> {
+        let mean = self.means.get(column).copied().flatten();
+        mean.ok_or(StatsError::Mismatch {
+            what: "columns",
+            left: column + 1,
+            right: self.means.len(),
+        })
     }
 
-    /// The covariance of two linear combinations of the columns.
-    pub(crate) fn form(&self, left: &[f64], right: &[f64]) -> f64 {
+    /// The covariance of two sparse linear combinations of the columns, given as `(column, weight)`.
+    pub(crate) fn form(&self, left: &[(usize, f64)], right: &[(usize, f64)]) -> f64 {
         let mut total = 0.0;
-        for (i, a) in left.iter().enumerate() {
-            for (j, b) in right.iter().enumerate() {
-                total += a * b * self.covariance(i, j);
+        for (i, a) in left {
+            for (j, b) in right {
+                let covariance = self.covariances.get(i * self.means.len() + j);
+                total += a * b * covariance.copied().unwrap_or(0.0);
             }
         }
         total
@@ -445,6 +516,10 @@ fn covariance(units: u64, product: &ExactSum, left: &ExactSum, right: &ExactSum)
     if units < 2 {
         return None;
     }
-    let centred = centred(units, product, left, right).to_f64();
-    Some(centred / units as f64 / (units - 1) as f64)
+    Some(over_degrees(units, &centred(units, product, left, right)))
+}
+
+/// A centred sum of products as a covariance, for two units or more.
+fn over_degrees(units: u64, centred: &Exact) -> f64 {
+    centred.to_f64() / units as f64 / (units - 1) as f64
 }

@@ -14,7 +14,7 @@
 //! likelihood, which is monotone, instead of the textbook cubic, which loses digits near the edges.
 //!
 //! # When it fails
-//! With a handful of successes the level is approximate: `exact` holds it.
+//! With a handful of successes the level is approximate: `small_counts` holds it.
 
 use crate::bisection::bisect;
 use crate::comparison::{
@@ -45,11 +45,11 @@ impl Count {
         Ok(())
     }
 
-    fn share(self) -> f64 {
+    pub(crate) fn share(self) -> f64 {
         self.successes as f64 / self.units as f64
     }
 
-    fn failures(self) -> f64 {
+    pub(crate) fn failures(self) -> f64 {
         (self.units - self.successes) as f64
     }
 }
@@ -102,7 +102,7 @@ pub fn compare(
         units_treatment: treatment.units,
         value_control: control.share(),
         value_treatment: treatment.share(),
-        standard_error: pair.variance(pair.restricted_to_difference(0.0)).sqrt(),
+        standard_error: pair.standard_error(),
         absolute: pair.absolute(q, options.tail),
         relative: pair.relative(q, options.tail),
         p_value: ln_p.exp(),
@@ -130,15 +130,21 @@ pub(crate) fn score(control: Count, treatment: Count, null: Null) -> Result<f64,
     Pair { control, treatment }.score(null)
 }
 
+/// Two observed counts.
 #[derive(Clone, Copy)]
-struct Pair {
-    control: Count,
-    treatment: Count,
+pub(crate) struct Pair {
+    pub(crate) control: Count,
+    pub(crate) treatment: Count,
 }
 
 impl Pair {
-    fn difference(&self) -> f64 {
+    pub(crate) fn difference(&self) -> f64 {
         self.treatment.share() - self.control.share()
+    }
+
+    /// Of the difference, both arms at the pooled rate.
+    pub(crate) fn standard_error(&self) -> f64 {
+        self.variance(self.restricted_to_difference(0.0)).sqrt()
     }
 
     fn score(&self, null: Null) -> Result<f64, StatsError> {
@@ -176,12 +182,12 @@ impl Pair {
         spread.max(0.0) * (total / (total - 1.0))
     }
 
-    fn score_of_difference(&self, delta: f64) -> f64 {
+    pub(crate) fn score_of_difference(&self, delta: f64) -> f64 {
         let variance = self.variance(self.restricted_to_difference(delta));
         standardised(self.difference() - delta, variance)
     }
 
-    fn score_of_ratio(&self, phi: f64) -> f64 {
+    pub(crate) fn score_of_ratio(&self, phi: f64) -> f64 {
         let restricted = self.restricted_to_ratio(phi);
         let departure = self.treatment.share() - phi * self.control.share();
         standardised(departure, self.weighted_variance(restricted, phi))
@@ -289,7 +295,7 @@ impl Pair {
         }
     }
 
-    fn notes(&self) -> Vec<Note> {
+    pub(crate) fn notes(&self) -> Vec<Note> {
         let mut notes = Vec::new();
         for (count, side) in [
             (self.control, Side::Control),

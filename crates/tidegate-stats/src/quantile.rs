@@ -19,6 +19,8 @@
 //! is refused; the 99.9th percentile needs 3,838.
 //! Where many observations tie at the quantile, `U = L` and the variance is zero, which comparison
 //! refuses: take the share of observations above a threshold instead, as a `ratio`.
+//! The variance stands for one look at a sample that is not small; whoever looks again and again takes
+//! `order_statistics`, which needs no variance of a quantile.
 
 use serde::{Deserialize, Serialize};
 
@@ -97,20 +99,40 @@ impl RankedSample {
         })
     }
 
-    /// The share of observations at or below `value` as a ratio of per-unit sums.
-    fn share_at_or_below(&self, value: f64, side: Side) -> Result<Estimate, StatsError> {
+    /// The observations in ascending order, each with its unit.
+    pub(crate) fn observations(&self) -> &[(f64, u64)] {
+        &self.observations
+    }
+
+    /// Tells, unit by unit, how many of its observations are at or below `value`, and how many there are.
+    pub(crate) fn for_each_unit(&self, value: f64, mut tell: impl FnMut(f64, f64)) {
         let mut by_unit: Vec<(u64, bool)> = self
             .observations
             .iter()
             .map(|(observation, unit)| (*unit, *observation <= value))
             .collect();
         by_unit.sort_unstable();
-        let mut moments = JointMoments::new(2)?;
         for unit in by_unit.chunk_by(|left, right| left.0 == right.0) {
             let below = unit.iter().filter(|(_, is_below)| *is_below).count();
-            moments.push(&[below as f64, unit.len() as f64])?;
+            tell(below as f64, unit.len() as f64);
         }
-        enough_units(side, moments.units(), 2)?;
+    }
+
+    /// The share of observations at or below `value` as a ratio of per-unit sums.
+    fn share_at_or_below(&self, value: f64, side: Side) -> Result<Estimate, StatsError> {
+        // Whole numbers far below 2^53, so plain sums are exact.
+        let (mut units, mut sums, mut products) = (0, [0.0; 2], [0.0; 3]);
+        self.for_each_unit(value, |below, all| {
+            units += 1;
+            sums = [sums[0] + below, sums[1] + all];
+            products = [
+                products[0] + below * below,
+                products[1] + below * all,
+                products[2] + all * all,
+            ];
+        });
+        enough_units(side, units, 2)?;
+        let moments = JointMoments::from_sums(units, &sums, &products)?;
         ratio::estimate(
             &moments,
             RatioColumns {
@@ -185,6 +207,6 @@ fn order(left: &(f64, u64), right: &(f64, u64)) -> std::cmp::Ordering {
     clippy::cast_sign_loss,
     reason = "float to integer casts saturate, which is the wanted value at both ends"
 )]
-fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value as u64
 }

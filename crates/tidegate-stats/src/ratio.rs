@@ -54,8 +54,9 @@ pub fn estimate(
     side: Side,
 ) -> Result<Estimate, StatsError> {
     enough_units(side, moments.units(), 2)?;
-    let summary = moments.summary("the moments of a ratio")?;
-    let score = Score::of(&summary, columns, side)?;
+    let read = [columns.numerator, columns.denominator];
+    let summary = moments.summary(&read, "the moments of a ratio")?;
+    let score = Score::of_ratio(&summary, columns, side)?;
     let variance = summary.form(&score.gradient, &score.gradient).max(0.0);
     Ok(Estimate {
         value: score.value,
@@ -65,44 +66,41 @@ pub fn estimate(
     })
 }
 
-/// A ratio and the gradient that turns the columns into its linearised score.
+/// A mean or a ratio and the gradient that turns the columns into its linearised score.
 pub(crate) struct Score {
     pub(crate) value: f64,
-    pub(crate) gradient: Vec<f64>,
+    /// Columns with their weights.
+    pub(crate) gradient: [(usize, f64); 2],
 }
 
 impl Score {
-    pub(crate) fn of(
+    /// The mean of a column: its own score.
+    pub(crate) fn of_mean(summary: &JointSummary, column: usize) -> Result<Self, StatsError> {
+        Ok(Self {
+            value: summary.mean(column)?,
+            gradient: [(column, 1.0), (column, 0.0)],
+        })
+    }
+
+    /// The ratio of two columns.
+    pub(crate) fn of_ratio(
         summary: &JointSummary,
         columns: RatioColumns,
         side: Side,
     ) -> Result<Self, StatsError> {
-        let count = summary.means.len();
-        let highest = columns.numerator.max(columns.denominator);
-        let (Some(numerator), Some(denominator)) = (
-            summary.means.get(columns.numerator),
-            summary.means.get(columns.denominator),
-        ) else {
-            return Err(StatsError::Mismatch {
-                what: "columns",
-                left: highest + 1,
-                right: count,
-            });
-        };
-        if *denominator == 0.0 {
+        let numerator = summary.mean(columns.numerator)?;
+        let denominator = summary.mean(columns.denominator)?;
+        if denominator == 0.0 {
             return Err(StatsError::ZeroDenominator { side });
         }
         let value = in_range("a ratio", numerator / denominator)?;
-        let mut gradient = vec![0.0; count];
-        if let Some(weight) = gradient.get_mut(columns.numerator) {
-            *weight += 1.0 / denominator;
-        }
-        if let Some(weight) = gradient.get_mut(columns.denominator) {
-            *weight -= value / denominator;
-        }
-        for weight in &gradient {
-            in_range("the gradient of a ratio", *weight)?;
-        }
-        Ok(Self { value, gradient })
+        let weight = |weight: f64| in_range("the gradient of a ratio", weight);
+        Ok(Self {
+            value,
+            gradient: [
+                (columns.numerator, weight(1.0 / denominator)?),
+                (columns.denominator, weight(-value / denominator)?),
+            ],
+        })
     }
 }

@@ -37,6 +37,8 @@ use crate::special::chi_square_sf;
 pub const ARMS_MAX: usize = 1_000;
 /// Counts above this are not exact in double precision.
 pub const COUNT_MAX: u64 = 1 << 53;
+/// Smallest share of an arm that is served at all.
+const SMALLEST_SHARE: f64 = 1e-9;
 
 /// A stretch of time with one allocation.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +95,16 @@ pub enum SrmError {
     /// A weight that is no share.
     #[error("phase {phase}, arm {arm}: weight {weight} is not a finite number of at least 0")]
     Weight {
+        /// From 1.
+        phase: usize,
+        /// From 1.
+        arm: usize,
+        /// As given.
+        weight: f64,
+    },
+    /// A weight so small beside the others that its share is lost.
+    #[error("phase {phase}, arm {arm}: weight {weight:e} is no share beside the others; use 0")]
+    WeightTooSmall {
         /// From 1.
         phase: usize,
         /// From 1.
@@ -280,6 +292,14 @@ fn validate(phases: &[Phase], options: &SrmOptions) -> Result<(), SrmError> {
         let sum: f64 = weights.iter().sum();
         if !(sum > 0.0 && sum.is_finite()) {
             return Err(SrmError::WeightSum { phase, sum });
+        }
+        let is_lost = |weight: &f64| *weight > 0.0 && weight / sum < SMALLEST_SHARE;
+        if let Some(arm) = weights.iter().position(is_lost) {
+            return Err(SrmError::WeightTooSmall {
+                phase,
+                arm: arm + 1,
+                weight: weights[arm],
+            });
         }
         let total = counts
             .iter()

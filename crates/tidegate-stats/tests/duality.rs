@@ -113,6 +113,17 @@ proptest! {
     }
 
     #[test]
+    fn the_p_value_is_one_on_both_scales(control in arm(), treatment in arm(), tail in tail()) {
+        for method in [fixed, sequential] {
+            let pair = (&control, &treatment);
+            let absolute = method(pair, tail, Null::Absolute(0.0)).p_value;
+            let relative = method(pair, tail, Null::Relative(0.0)).p_value;
+            prop_assert!((absolute - relative).abs() <= 1e-12);
+            prop_assert_eq!(absolute, method(pair, tail, Null::Zero).p_value);
+        }
+    }
+
+    #[test]
     fn swapping_the_arms_mirrors_the_difference_and_keeps_p(control in arm(), treatment in arm()) {
         for method in [fixed, sequential] {
             let one = method((&control, &treatment), Tail::TwoSided, Null::Zero);

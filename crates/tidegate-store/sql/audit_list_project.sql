@@ -3,6 +3,6 @@ SELECT entry.sequence, entry.epoch, entry.at_us, entry.project, entry.actor_kind
     entry.note_digest, entry.previous_hash, entry.hash, note.salt, note.reason, note.changes
 FROM audit_entry AS entry
 LEFT JOIN audit_note AS note ON note.sequence = entry.sequence
-WHERE entry.sequence > $1 AND entry.project = $3
+WHERE entry.sequence > $1 AND (entry.project = $3 OR ($4 AND entry.project IS NULL))
 ORDER BY entry.sequence
 LIMIT $2

@@ -86,6 +86,8 @@ text_enum! {
         Flag => "flag",
         /// A named group of units.
         Segment => "segment",
+        /// What the flags of a project have in common.
+        Set => "set",
         /// A metric definition.
         Metric => "metric",
         /// A journey definition.
@@ -98,6 +100,8 @@ text_enum! {
         Webhook => "webhook",
         /// A source of delivery events.
         DeliverySource => "delivery-source",
+        /// A source of metrics that somebody else keeps.
+        Source => "source",
     }
 }
 
@@ -330,7 +334,9 @@ pub struct Snapshot {
     pub flags: Vec<StoredObject>,
     /// Live segments in byte order of their keys.
     pub segments: Vec<StoredObject>,
-    /// Flags and segments that cannot be decoded; the others are unharmed.
+    /// What the flags have in common; at most one is made by the server.
+    pub sets: Vec<StoredObject>,
+    /// Flags, segments and sets that cannot be decoded; the others are unharmed.
     pub quarantined: Vec<Quarantined>,
 }
 

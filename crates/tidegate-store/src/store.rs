@@ -41,6 +41,12 @@ pub trait ObjectStore: Send + Sync {
     async fn object_commit(&self, change: ObjectChange) -> StoreResult<Committed>;
     /// Commits all changes in order, or none; results are in the order of the changes.
     async fn objects_commit(&self, changes: Vec<ObjectChange>) -> StoreResult<Vec<Committed>>;
+    /// The result of the change that was committed under an idempotency key, until it is pruned.
+    async fn idempotency_find(
+        &self,
+        project: &ProjectKey,
+        key: &str,
+    ) -> StoreResult<Option<Committed>>;
     /// The newest revision, which may be a tombstone; `None` if the key was never written.
     async fn object_get(
         &self,

@@ -12,6 +12,7 @@ use crate::{
     error::{StoreError, StoreResult},
     key::ProjectKey,
     object::{SPEC_BYTES_MAX, validate_json, within},
+    outbox::OutboxMessage,
 };
 
 /// Longest stream name, in bytes.
@@ -41,6 +42,8 @@ pub struct StreamAppend {
     pub delivery: Option<DeliveryId>,
     /// Sequence that the writer believes to be the last one; 0 for an empty stream.
     pub expected_head: Option<u64>,
+    /// Messages that leave if, and only if, the record is appended and is no duplicate.
+    pub outbox: Vec<OutboxMessage>,
     /// Now, microseconds since the Unix epoch.
     pub now_us: i64,
 }
@@ -52,7 +55,8 @@ impl StreamAppend {
             within("delivery.source", Some(&delivery.source), DELIVERY_ID_MAX)?;
             within("delivery.id", Some(&delivery.id), DELIVERY_ID_MAX)?;
         }
-        validate_json("payload", &self.payload, SPEC_BYTES_MAX)
+        validate_json("payload", &self.payload, SPEC_BYTES_MAX)?;
+        self.outbox.iter().try_for_each(OutboxMessage::validate)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ impl Connection {
     }
 
     /// The server's address with its scheme, which may be left out.
-    fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         let address = self.server.trim_end_matches('/');
         match address.contains("://") {
             true => address.to_owned(),
@@ -95,7 +95,7 @@ impl Connection {
         if status < 400 {
             return Ok(text);
         }
-        bail!("{}", explain(&Answer::of(status, text), self))
+        Err(self.refusal(&Answer::of(status, text)))
     }
 
     /// Sends events, one JSON object per line, and answers whatever came back.
@@ -136,7 +136,42 @@ impl Connection {
         if answer.status < 400 {
             return Ok(answer);
         }
-        bail!("{}", explain(&answer, self))
+        let refusal = self.refusal(&answer);
+        match answer.status {
+            404 => Err(self.with_suggestion(refusal, path)),
+            _ => Err(refusal),
+        }
+    }
+
+    /// Names the key that was most likely meant, where there is no object of the key in `path`.
+    fn with_suggestion(&self, refusal: anyhow::Error, path: &str) -> anyhow::Error {
+        let Some((collection, meant)) = self.key_in(path) else {
+            return refusal;
+        };
+        let kind = collection.trim_end_matches('s');
+        let list = format!("`tidegate {kind} list` shows what there is");
+        let rows = crate::flag::all(self, collection).unwrap_or_default();
+        let keys = rows.iter().filter_map(|row| row["key"].as_str());
+        match crate::nearest::nearest(&meant, keys) {
+            Some(near) => anyhow::anyhow!("{refusal}; did you mean {near}? {list}"),
+            None => anyhow::anyhow!("{refusal}; {list}"),
+        }
+    }
+
+    /// The collection and the key that a path of a flag, a rollout or a token names.
+    fn key_in(&self, path: &str) -> Option<(&'static str, String)> {
+        let below = path.strip_prefix(&self.path(""))?;
+        let mut segments = below.split(['/', '?']);
+        let named = segments.next()?;
+        let collection = ["flags", "rollouts", "tokens"]
+            .into_iter()
+            .find(|known| *known == named)?;
+        Some((collection, decode(segments.next()?)))
+    }
+
+    /// A refusal as an error that says what to do.
+    pub(crate) fn refusal(&self, answer: &Answer) -> anyhow::Error {
+        anyhow::anyhow!("{}", explain(answer, self))
     }
 
     /// Sends, and answers whatever came back.
@@ -154,7 +189,9 @@ impl Connection {
         if conditions.must_be_new {
             request = request.header("if-none-match", "*");
         }
+        // `null` stands for no body: some doors take none.
         let text = body
+            .filter(|body| !body.is_null())
             .map(serde_json::to_vec)
             .transpose()?
             .unwrap_or_default();
@@ -224,27 +261,39 @@ fn explain(answer: &Answer, connection: &Connection) -> String {
         None => format!("the server answered {}", answer.status),
     };
     if answer.status == 401 {
-        text = match &connection.token {
-            None => "a token is needed; give one with --token or TIDEGATE_TOKEN".to_owned(),
-            Some(_) => "the token is not known here, or has expired or been disabled".to_owned(),
+        text = match connection.token().unwrap_or_default() {
+            None => "a token is needed; give one with --token or TIDEGATE_TOKEN. Whoever runs the \
+                     server has the first one (TIDEGATE_BOOTSTRAP_TOKEN), and makes more by \
+                     `tidegate token create`"
+                .to_owned(),
+            Some(_) => format!(
+                "the token is not known at {}, or has expired or been disabled; `tidegate token \
+                 list` by an administrator shows which there are",
+                connection.server
+            ),
         };
     }
-    for violation in answer
-        .body
-        .get("violations")
-        .and_then(Value::as_array)
+    if answer.status == 403 {
+        text.push_str(
+            "; docs/access.md says who may do what, and an administrator grants it by `tidegate \
+             person role` or a token of another kind",
+        );
+    }
+    let violations = answer.body.get("violations").and_then(Value::as_array);
+    let lines: Vec<String> = violations
         .into_iter()
         .flatten()
-    {
-        let part = |name| {
-            violation
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
-        text.push_str(&format!("\n  {} {}", part("pointer"), part("message")));
+        .map(|violation| {
+            let part = |name: &str| violation[name].as_str().unwrap_or_default();
+            format!("{} {}", part("pointer"), part("message"))
+        })
+        .collect();
+    match lines.as_slice() {
+        [] => text,
+        // The only violation is the detail, with its place.
+        [only] => only.trim_start().to_owned(),
+        many => format!("{text}\n  {}", many.join("\n  ")),
     }
-    text
 }
 
 /// Percent-encodes one path segment.
@@ -258,6 +307,29 @@ pub(crate) fn encode(segment: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect()
+}
+
+/// What [`encode`] made of a text.
+fn decode(segment: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = segment.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = (*first == b'%')
+            .then(|| std::str::from_utf8(after.get(..2)?).ok())
+            .flatten()
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -291,5 +363,7 @@ mod tests {
     #[test]
     fn segments_are_encoded() {
         assert_eq!(encode("a/b c.ü"), "a%2Fb%20c.%C3%BC");
+        assert_eq!(decode("a%2Fb%20c.%C3%BC"), "a/b c.ü");
+        assert_eq!(decode("50%"), "50%");
     }
 }

@@ -17,6 +17,16 @@ use tidegate_server::http::cors::AllowedOrigins;
 const DEFAULT_LISTEN: &str = "127.0.0.1:8800";
 const DEFAULT_DATA_DIR: &str = "tidegate-data";
 
+/// The settings a file may have.
+pub(crate) const KEYS: [&str; 6] = [
+    "data_dir",
+    "listen",
+    "requests_per_second",
+    "flagd_ports",
+    "flagd_project",
+    "allowed_origins",
+];
+
 /// Settings on the command line and in the environment, for every command that takes them.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SettingArguments {
@@ -174,7 +184,27 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
 pub(crate) fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("in {}", path.display()))
+    let in_file = || format!("in {}", path.display());
+    let table: toml::Table = toml::from_str(&text).with_context(in_file)?;
+    let unknown: Vec<String> = table
+        .keys()
+        .filter(|key| !KEYS.contains(&key.as_str()))
+        .map(|key| unknown_key(key))
+        .collect();
+    ensure!(
+        unknown.is_empty(),
+        "in {}: {}",
+        path.display(),
+        unknown.join("; ")
+    );
+    toml::from_str(&text).with_context(in_file)
+}
+
+fn unknown_key(key: &str) -> String {
+    match crate::nearest::nearest(key, KEYS) {
+        Some(near) => format!("there is no setting {key:?}; did you mean {near:?}?"),
+        None => format!("there is no setting {key:?}; known are {}", KEYS.join(", ")),
+    }
 }
 
 /// A secret from the environment variable `name`, or from the file `name_FILE` names.
@@ -235,8 +265,14 @@ mod tests {
         std::fs::write(&path, "lisen = \"127.0.0.1:1\"\n").unwrap();
         let error = format!("{:#}", resolve(Some(&path), Config::default()).unwrap_err());
         assert!(
-            error.contains("lisen") && error.contains("listen"),
+            error.contains("\"lisen\"; did you mean \"listen\"?"),
             "{error}"
+        );
+        std::fs::write(&path, "colour = 1\ndata_dri = \"/a\"\n").unwrap();
+        let error = format!("{:#}", resolve(Some(&path), Config::default()).unwrap_err());
+        assert!(
+            error.contains("known are data_dir") && error.contains("\"data_dir\"?"),
+            "both at once: {error}"
         );
         assert_eq!(Config::default().listen().to_string(), DEFAULT_LISTEN);
     }

@@ -12,7 +12,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use tidegate_lake::{LakeState, RealDisk};
 use tidegate_server::last_good::LastGood;
-use tidegate_store::{SqliteOptions, SqliteStore, StopFile, Store as _};
+use tidegate_server::live::Source;
+use tidegate_store::{ObjectStore as _, SqliteOptions, SqliteStore, StopFile, Store as _};
 
 use crate::output::{self, Format, OutputArguments};
 
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<ExitCode> {
         ("event log", event_log(folder)),
         ("event files", event_files(folder)),
         ("stop file", stop_file(folder)),
+        ("served sets", runtime.block_on(served_sets(folder))),
         ("last good sets", last_good(folder)),
     ];
     show(&findings, arguments.output.output)?;
@@ -162,6 +164,65 @@ async fn audit_chain(folder: &Path) -> Finding {
         "{} entries, unbroken, {} checkpoints confirmed, {unconfirmed} by keys not here",
         report.entries, report.checkpoints_confirmed
     ))
+}
+
+/// Whether the database is as new as what was served, and every definition in it can be read.
+async fn served_sets(folder: &Path) -> Finding {
+    let path = folder.join("tidegate.db");
+    if !path.exists() || !folder.join("last-good").exists() {
+        return Ok("nothing to compare yet".to_owned());
+    }
+    let cure = "see the check of the database";
+    let served = tidegate_server::last_good::read_all(folder)
+        .map_err(|error| complaint(error, "see the check of the last good sets"))?;
+    let mut options = SqliteOptions::new(&path);
+    options.read_only = true;
+    let store = SqliteStore::open(options)
+        .await
+        .map_err(|error| complaint(error, cure))?;
+    let compared = compare(&store, &served.sets).await;
+    store.close().await;
+    compared.map_err(|error| complaint(error, cure))?
+}
+
+async fn compare(
+    store: &SqliteStore,
+    served: &[(String, Source)],
+) -> Result<Finding, tidegate_store::StoreError> {
+    for project in store.project_list().await? {
+        let stored = store.config_snapshot(&project.key).await?;
+        let kept = served
+            .iter()
+            .find(|(key, _)| key == project.key.as_str())
+            .map(|(_, source)| (source.epoch, source.config_version));
+        let here = (stored.epoch, stored.config_version);
+        if let Some(kept) = kept.filter(|kept| *kept > here) {
+            return Ok(Err(complaint(
+                format!(
+                    "project {} was served at version {} of epoch {}, and the database has \
+                     version {} of epoch {}, as after a file was put back by hand",
+                    project.key, kept.1, kept.0, here.1, here.0
+                ),
+                "with the server stopped, put the newer database back, or make this one count: \
+                 `tidegate backup --data-dir D --to COPY`, then `tidegate restore --data-dir D \
+                 --from COPY`",
+            )));
+        }
+        if let Some(damaged) = stored.quarantined.first() {
+            return Ok(Err(complaint(
+                format!(
+                    "{} {:?} of project {} is damaged: {} ({} in all)",
+                    damaged.kind,
+                    damaged.key,
+                    project.key,
+                    damaged.reason,
+                    stored.quarantined.len()
+                ),
+                "write it again from its history, or restore a backup; the others are served",
+            )));
+        }
+    }
+    Ok(Ok("the database is as new as what was served".to_owned()))
 }
 
 fn event_log(folder: &Path) -> Finding {

@@ -46,8 +46,10 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode> {
         output::note(&format!("warning: {warning}"));
     }
     let Some(handle) = ruleset.handle(&arguments.flag) else {
+        let near = crate::nearest::nearest(&arguments.flag, ruleset.keys());
+        let suggestion = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         bail!(
-            "there is no flag {:?} in {}",
+            "there is no flag {:?} in {}{suggestion}",
             arguments.flag,
             arguments.flags.display()
         );

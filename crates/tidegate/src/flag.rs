@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -209,7 +209,17 @@ fn create(arguments: &CreateArguments) -> Result<()> {
         ..Conditions::default()
     };
     let path = path(&arguments.connection, &arguments.key);
-    let answer = arguments.connection.put(&path, &definition, conditions)?;
+    let connection = &arguments.connection;
+    let answer = connection.send_raw("PUT", &path, Some(&definition), conditions)?;
+    match answer.status {
+        status if status < 400 => {}
+        409 => bail!(
+            "{}; `tidegate flag update {} -f FILE` changes one that is there",
+            connection.refusal(&answer),
+            arguments.key
+        ),
+        _ => return Err(connection.refusal(&answer)),
+    }
     written(&arguments.key, &answer.body, arguments.output.output)
 }
 

@@ -14,11 +14,16 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod events;
+mod examples;
 mod flag;
 mod healthcheck;
+mod nearest;
 mod output;
+mod person;
+mod reports;
 mod rollout;
 mod rollout_simulate;
+mod rollout_view;
 mod serve;
 mod stats;
 mod stopped;
@@ -68,6 +73,18 @@ enum Command {
     /// Import events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Define metrics, and show them by the variants of a flag
+    #[command(subcommand)]
+    Metric(reports::MetricCommand),
+    /// Define journeys, and show steps, drop-off and times
+    #[command(subcommand)]
+    Journey(reports::JourneyCommand),
+    /// Show how many units use what
+    #[command(subcommand)]
+    Usage(reports::UsageCommand),
+    /// Show who came back
+    #[command(subcommand)]
+    Retention(reports::RetentionCommand),
     /// Start, watch, hold, approve, end and explain guarded rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -80,6 +97,9 @@ enum Command {
     /// Mint, list and disable tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Add people, give them roles, reset their password, take them away
+    #[command(subcommand)]
+    Person(person::PersonCommand),
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -102,7 +122,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let matches = examples::added_to(Arguments::command()).get_matches();
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
@@ -114,11 +134,16 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Flag(command) => flag::run(&command),
         Command::Events(command) => events::run(&command),
+        Command::Metric(command) => reports::metric(&command),
+        Command::Journey(command) => reports::journey(&command),
+        Command::Usage(command) => reports::usage(&command),
+        Command::Retention(command) => reports::retention(&command),
         Command::Rollout(command) => rollout::run(&command),
         Command::Apply(arguments) => declarative::apply(&arguments),
         Command::Plan(arguments) => declarative::plan(&arguments),
         Command::Export(arguments) => declarative::export(&arguments),
         Command::Token(command) => token::run(&command),
+        Command::Person(command) => person::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Stats(command) => Ok(stats::run(&command)),
         Command::Delivery(command) => Ok(delivery::run(&command)),

@@ -19,8 +19,10 @@ pub(crate) enum RolloutCommand {
     Get(One),
     /// Say in words why it stands where it stands
     Explain(One),
+    /// Say whether it may start, and how soon its guards would see harm; changes nothing
+    Plan(One),
     /// Start it; its flag gets the rule, at share zero
-    Start(One),
+    Start(StartArguments),
     /// Follow it until it ends
     Watch(One),
     /// Hold it at its present share
@@ -29,6 +31,8 @@ pub(crate) enum RolloutCommand {
     Resume(WithReason),
     /// End it; everybody gets control
     Abort(WithReason),
+    /// Take a change back to control, also after its rollout was completed
+    Undo(WithReason),
     /// Begin an ended one anew; evidence, counters and approvals are reset
     Retry(WithReason),
     /// Approve a stage, counted from 0; the number of stages approves completion
@@ -51,6 +55,19 @@ pub(crate) struct Everywhere {
 pub(crate) struct One {
     /// The rollout's key
     key: String,
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArguments {
+    /// The rollout's key
+    key: String,
+    /// Start although guards are not proven, and say why: it is kept in the audit trail
+    #[arg(long, value_name = "REASON")]
+    unproven: Option<String>,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -94,19 +111,13 @@ pub(crate) fn run(command: &RolloutCommand) -> Result<ExitCode> {
             output::json(&standing(&arguments.connection, &arguments.key)?)?;
         }
         RolloutCommand::Explain(arguments) => explain(arguments)?,
-        RolloutCommand::Start(one) => {
-            act(
-                &one.connection,
-                &one.key,
-                "start",
-                &json!({}),
-                one.output.output,
-            )?;
-        }
+        RolloutCommand::Plan(arguments) => return plan(arguments),
+        RolloutCommand::Start(arguments) => start(arguments)?,
         RolloutCommand::Watch(arguments) => return watch(arguments),
         RolloutCommand::Pause(wish) => ask(wish, "pause")?,
         RolloutCommand::Resume(wish) => ask(wish, "resume")?,
         RolloutCommand::Abort(wish) => ask(wish, "abort")?,
+        RolloutCommand::Undo(wish) => ask(wish, "stop")?,
         RolloutCommand::Retry(wish) => ask(wish, "retry")?,
         RolloutCommand::Advance(wish) => {
             let body = json!({ "reason": wish.reason, "stage": wish.stage });
@@ -223,25 +234,90 @@ fn explain(arguments: &One) -> Result<()> {
             output::line(&format!("    {remark}"));
         }
     }
+    if let Some(hooks) = standing["hooks"].as_str() {
+        output::line(&format!("  {hooks}"));
+    }
     for note in report["notes"].as_array().into_iter().flatten() {
         output::line(&format!("  note: {}", note.as_str().unwrap_or_default()));
     }
     Ok(())
 }
 
-/// Prints a line whenever it says something new. Exits 1 if the rollout was rolled back.
+/// Whether it may start. Exits 1 if not.
+fn plan(arguments: &One) -> Result<ExitCode> {
+    let check = path(&arguments.connection, &arguments.key, "check");
+    let found = arguments.connection.get(&check)?.body;
+    match arguments.output.output {
+        Format::Json => output::json(&found)?,
+        Format::Table => {
+            say_check(&found);
+            output::line(match found["may_start"].as_bool() {
+                Some(true) => "it may start",
+                _ => {
+                    "it may not start as it is; mend what is refused, or say why it shall start \
+                      all the same: tidegate rollout start KEY --unproven REASON"
+                }
+            });
+        }
+    }
+    Ok(match found["may_start"].as_bool() {
+        Some(true) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn start(arguments: &StartArguments) -> Result<()> {
+    let body = match &arguments.unproven {
+        Some(reason) => json!({ "unproven": true, "reason": reason }),
+        None => json!({}),
+    };
+    let StartArguments {
+        key, connection, ..
+    } = arguments;
+    let answer = connection
+        .post(&path(connection, key, "start"), &body)?
+        .body;
+    match arguments.output.output {
+        Format::Json => output::json(&answer),
+        Format::Table => {
+            output::line(&format!("{key} is {}", line(&answer)));
+            say_check(&answer["check"]);
+            Ok(())
+        }
+    }
+}
+
+/// What a start rests on, guard by guard.
+fn say_check(check: &Value) {
+    for guard in check["guards"].as_array().into_iter().flatten() {
+        let metric = guard["metric"].as_str().unwrap_or_default();
+        let fired = match guard["fired_on_injected_fault"].as_bool() {
+            Some(true) => "fires under an injected fault",
+            Some(false) => "does NOT fire under an injected fault",
+            None => "could not be tried under an injected fault",
+        };
+        let forecast = guard["forecast"]["sentence"]
+            .as_str()
+            .unwrap_or("how soon it would see harm is not known yet: too little traffic was seen");
+        output::line(&format!("  {metric}: {fired}; {forecast}"));
+    }
+    for finding in check["findings"].as_array().into_iter().flatten() {
+        let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+        let word = match finding["severity"].as_str() {
+            Some("refuse") => "refused",
+            _ => "warning",
+        };
+        output::line(&format!("  {word} {}: {}", text("pointer"), text("reason")));
+    }
+}
+
+/// Follows a rollout: a live view on a terminal, a line for each change elsewhere. Exits 1 if the
+/// rollout was rolled back.
 fn watch(arguments: &One) -> Result<ExitCode> {
-    let mut said = String::new();
+    let mut screen = crate::rollout_view::Screen::of(arguments.output.output);
     loop {
         let standing = standing(&arguments.connection, &arguments.key)?;
-        let now = line(&standing);
-        if now != said {
-            match arguments.output.output {
-                Format::Json => output::line(&standing.to_string()),
-                Format::Table => output::line(&now),
-            }
-            said = now;
-        }
+        screen.show(&arguments.key, &standing, &line(&standing));
         match standing["lifecycle"].as_str() {
             Some("completed") => return Ok(ExitCode::SUCCESS),
             Some("rolled back") => return Ok(ExitCode::FAILURE),

@@ -66,6 +66,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
         open_door: false,
         allowed_origins: config.allowed_origins()?,
         retention: config.retention(),
+        outward: tidegate_server::operations::Outward::default(),
     };
     let has_bootstrap = settings.bootstrap_token.is_some();
     let data_dir = settings.data_dir.clone();
@@ -140,7 +141,8 @@ async fn show_first_link(running: &Running, data_dir: &Path) -> Result<()> {
         .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{link}\n").as_bytes()))
         .with_context(|| format!("cannot write {}", file.display()))?;
     output::note(&format!(
-        "nobody can sign in yet; set the first password within a day at {link}"
+        "nobody can sign in yet; set the password of {} within a day at {link}",
+        tidegate_server::sign_in::FIRST_ADDRESS
     ));
     Ok(())
 }

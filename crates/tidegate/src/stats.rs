@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-pub(crate) use table::Table;
+pub(crate) use table::{Table, figure};
 
 /// Statistics: comparisons, ratio checks, plans, boundaries, certificate.
 #[derive(Args)]

@@ -892,7 +892,7 @@ fn a_cherry_pick_without_a_trailer_counts_once() {
     write("other", "x");
     commit("2025-01-03T00:00:00Z", "something else");
     git("2025-01-03T00:00:00Z", &["tag", "v3"]);
-    let import = ["import-git", path.as_str()];
+    let import = ["import-git", path.as_str(), "--find-copies"];
     assert_eq!(desk.json(&import)["compared"], 0);
     // The pick keeps its author date, gets another committer date, another parent, and no trailer.
     git("2025-01-04T00:00:00Z", &["checkout", "-q", "release"]);
@@ -939,4 +939,75 @@ fn a_cherry_pick_without_a_trailer_counts_once() {
         "one change picked early, and one more: {row:#}"
     );
     assert_eq!(row["value"], 72.0, "three days each");
+}
+
+/// A bare repository with a straight line of commits, made by `git fast-import`; more are put on top of what is there.
+fn grow(repository: &Path, commits: std::ops::Range<u32>) {
+    use std::io::Write as _;
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .arg("--git-dir")
+            .arg(repository);
+        command.args(arguments);
+        command
+    };
+    if !repository.exists() {
+        let made = git(&["init", "-q", "--bare"]).status().expect("git runs");
+        assert!(made.success());
+    }
+    let mut import = git(&["fast-import", "--quiet"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("git runs");
+    let mut to = import.stdin.take().expect("a pipe");
+    for n in commits.clone() {
+        let time = 1_700_000_000 + n * 60;
+        let from = match n {
+            0 => "",
+            n if n == commits.start => "from refs/heads/main^0\n",
+            _ => "",
+        };
+        write!(
+            to,
+            "commit refs/heads/main\ncommitter a <a@example.invalid> {time} +0000\ndata 4\nmore\n{from}\n"
+        )
+        .expect("it reads");
+    }
+    drop(to);
+    assert!(import.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_large_import_leaves_an_index_that_saves_work_and_changes_no_answer() {
+    let desk = Desk::new();
+    let repository = desk.dir.path().join("large");
+    let path = repository.to_string_lossy().into_owned();
+    let import = ["import-git", path.as_str(), "--resolve-commit-ids"];
+    grow(&repository, 0..10_100);
+    assert_eq!(desk.json(&import)["commits"], 10_100);
+    let index = desk.dir.path().join("data/delivery/default.index");
+    assert!(index.exists());
+    grow(&repository, 10_100..10_103);
+    let more = desk.json(&import);
+    assert_eq!(
+        (&more["commits"], &more["added"]),
+        (&3.into(), &3.into()),
+        "{more}"
+    );
+    assert_eq!(desk.json(&import)["added"], 0);
+    // Without it, and with a damaged one, the log is read instead.
+    for damage in [None, Some(b"TGDINDX1 and nothing sensible".as_slice())] {
+        match damage {
+            None => std::fs::remove_file(&index).expect("it is there"),
+            Some(bytes) => std::fs::write(&index, bytes).expect("a file"),
+        }
+        let same = desk.json(&import);
+        assert_eq!(
+            (&same["commits"], &same["added"]),
+            (&0.into(), &0.into()),
+            "{same}"
+        );
+    }
 }

@@ -174,9 +174,9 @@ fn every_violation_is_told_at_once_with_its_place() {
         &[
             "/defaultVariant",
             "/offVariant",
-            "/rules/0",
-            "/rules/1",
-            "/rules/2",
+            "/rules/0/variant",
+            "/rules/1/split/weights/1/0",
+            "/rules/2/rollout/control",
         ],
     );
     let read = server.admin("GET", &format!("{FLAGS}/wrong"), &[], &Value::Null);
@@ -192,7 +192,7 @@ fn an_unknown_variant_or_operator_is_refused_and_a_mix_of_types_is_warned_of_whe
     assert!(
         found
             .iter()
-            .any(|(place, why)| place.starts_with("/rules/0") && why.contains("purple")),
+            .any(|(place, why)| place == "/rules/0/variant" && why.contains("purple")),
         "{found:?}"
     );
     let mixed = json!({"state": "ENABLED", "variants": {"a": true, "b": 2}, "defaultVariant": "a"});

@@ -77,7 +77,7 @@ fn a_setting_that_cannot_be_used_is_named() {
 const LISTED: &str = "https://shop.example";
 
 #[test]
-fn only_listed_origins_may_evaluate_and_none_may_administer() {
+fn only_listed_origins_may_evaluate_and_send_events_and_none_may_administer() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &["--allowed-origins", LISTED]);
     let bulk = "/ofrep/v1/evaluate/flags";
@@ -89,7 +89,7 @@ fn only_listed_origins_may_evaluate_and_none_may_administer() {
         ];
         server.send("OPTIONS", path, &headers, "")
     };
-    for path in [bulk, connect] {
+    for path in [bulk, connect, "/api/v1/events", "/v1/traces"] {
         let answer = preflight(path, LISTED);
         assert_eq!(answer.status, 204, "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), LISTED);

@@ -7,6 +7,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use support::person::{ORIGIN, Session};
 use support::wire::{self, Answer};
 use support::{ADMIN, Server, plan_flag};
 
@@ -19,6 +20,44 @@ const GRANTED: [(&str, &[&str]); 3] = [
     ("server", &["evaluate", "sync", "ingest"]),
     ("browser", &["evaluate", "ingest"]),
     ("ci", &["delivery_write"]),
+];
+
+/// What each role of a person may do, as docs/access.md says; `admin` may do everything.
+const ROLES: [(&str, &[&str]); 6] = [
+    ("viewer", &["config_read", "observe"]),
+    ("contributor", &["config_read", "observe"]),
+    (
+        "operator",
+        &["config_read", "observe", "audit_read", "stop"],
+    ),
+    (
+        "developer",
+        &[
+            "evaluate",
+            "sync",
+            "config_read",
+            "config_write",
+            "observe",
+            "audit_read",
+            "stop",
+            "raise",
+        ],
+    ),
+    (
+        "experimenter",
+        &[
+            "evaluate",
+            "config_read",
+            "config_write",
+            "observe",
+            "audit_read",
+            "stop",
+        ],
+    ),
+    (
+        "approver",
+        &["config_read", "observe", "audit_read", "stop", "approve"],
+    ),
 ];
 
 /// One door, as the OpenAPI document describes it.
@@ -135,6 +174,47 @@ fn every_route_lets_in_whom_the_table_grants_it_and_nobody_else() {
         if door.path.contains("{project}") {
             let status = knock_with(&server, &door, &stranger);
             assert_eq!(status, 403, "{name} with the token of another project");
+        }
+    }
+    assert!(server.is_ready());
+}
+
+#[test]
+fn every_route_lets_in_the_people_whom_the_table_grants_it_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    support::strange::project_with_token(folder.path());
+    let server = Server::serve(folder.path());
+    let people = "/api/v1/projects/default/people";
+    let doors = doors(&server);
+    for (role, granted) in ROLES.iter().chain(&[("admin", &[] as &[&str])]) {
+        let body = json!({"email": format!("{role}@example.com"), "name": role, "roles": [role]});
+        let invited = server.admin("POST", people, &[], &body);
+        let session = Session::by_link(&server, &invited);
+        for door in &doors {
+            let name = format!("{} {} as {role}", door.method, door.path);
+            let Some(permission) = &door.permission else {
+                continue;
+            };
+            let status = door.knock(&server, &session.headers(ORIGIN)).status;
+            if *role == "admin" || granted.contains(&permission.as_str()) {
+                assert!(![401, 403].contains(&status), "{name}: {status}");
+            } else {
+                assert_eq!(status, 403, "{name}");
+            }
+            if door.method != "GET" {
+                let foreign = session.headers("https://evil.example");
+                assert_eq!(
+                    door.knock(&server, &foreign).status,
+                    403,
+                    "{name}, elsewhere"
+                );
+            }
+            if door.path.contains("{project}") {
+                let path = door.address().replacen("/default/", "/strange/", 1);
+                let headers = session.headers(ORIGIN);
+                let answer = wire::status_of(server.address, &door.method, &path, &headers, b"");
+                assert_eq!(answer.status, 403, "{name} in another project");
+            }
         }
     }
     assert!(server.is_ready());
@@ -366,6 +446,16 @@ fn readers() -> Vec<(&'static str, &'static str, &'static str)> {
             "POST",
             "/api/v1/projects/default/tokens",
             r#"{"name":"n","kind":"ci","x":HERE}"#,
+        ),
+        (
+            "POST",
+            "/api/v1/projects/default/changes",
+            r#"{"changes":[{"kind":"flag","key":"new","spec":HERE}]}"#,
+        ),
+        (
+            "POST",
+            "/api/v1/projects/default/people",
+            r#"{"email":"a@b.c","name":"A","roles":["viewer"],"x":HERE}"#,
         ),
         (
             "POST",

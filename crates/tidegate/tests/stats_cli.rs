@@ -221,6 +221,10 @@ fn srm_refuses_what_is_no_split() {
             &["srm", "--counts", "5", "--weights", "1"],
             "at least two arms",
         ),
+        (
+            &["srm", "--counts", "5,5", "--weights", "1e-300,1e300"],
+            "use 0",
+        ),
         (&["srm"], "--counts"),
     ];
     for (arguments, expected) in cases {
@@ -473,6 +477,233 @@ fn compare_reads_a_file_of_units() {
     assert!(number(&json(&output), "/rows/0/variance_reduction") > 0.9);
 }
 
+/// 2,000 units in two arms: a value and clicks over views that follow their history, a hit, some units new.
+fn rich_csv() -> String {
+    let mut text =
+        "unit,arm,value,hit,clicks,views,before,clicks_before,views_before,twice\n".to_owned();
+    for unit in 0..2_000_u64 {
+        let noise = |salt: u64| (unit * 7_919 + salt * 104_729) % 1_009;
+        let arm = if noise(1) % 2 == 0 { "off" } else { "on" };
+        let lift = u64::from(arm == "on");
+        let (taste, views) = (noise(2) % 50, 1 + noise(3) % 5);
+        let value = taste * 10 + noise(4) % 100 + 20 * lift;
+        let clicks = views * (taste / 5) + noise(5) % 3 + lift;
+        let hit = u64::from(noise(6) % 10 < 2 + lift);
+        let history = if unit % 7 == 0 {
+            ",,,".to_owned()
+        } else {
+            format!("{taste},{},{views},{}", views * (taste / 5), 2 * taste)
+        };
+        text.push_str(&format!(
+            "u{unit},{arm},{value},{hit},{clicks},{views},{history}\n"
+        ));
+    }
+    text
+}
+
+/// Every metric kind, adjusted or not, under every method: the documented row, one p-value, no NaN.
+#[test]
+fn each_kind_of_metric_works_with_each_method() {
+    let metrics: [(&str, &[&str]); 9] = [
+        ("value", &[]),
+        ("value:mean", &["--covariate", "before"]),
+        (
+            "value",
+            &[
+                "--covariate",
+                "before",
+                "--covariate",
+                "clicks_before:ratio=views_before",
+            ],
+        ),
+        ("hit:proportion", &[]),
+        ("hit:proportion", &["--covariate", "before"]),
+        ("clicks:ratio=views", &[]),
+        (
+            "clicks:ratio=views",
+            &["--covariate", "clicks_before:ratio=views_before"],
+        ),
+        (
+            "clicks:ratio=views",
+            &["--covariate", "before", "--covariate", "clicks_before"],
+        ),
+        ("value:quantile=0.75", &[]),
+    ];
+    let methods: [(&str, &[&str]); 4] = [
+        ("fixed", &[]),
+        ("sequential", &["--tune-at", "2000"]),
+        (
+            "group",
+            &["--n-max", "4000", "--looks", "4", "--spending", "pocock"],
+        ),
+        ("bayesian", &["--prior-sd", "0.2"]),
+    ];
+    let text = rich_csv();
+    for (metric, more) in metrics {
+        for (method, options) in methods {
+            let mut arguments = file_with(&["-o", "json", "--alpha", "0.1", "--metric"]);
+            arguments.extend([metric, "--method", method]);
+            arguments.extend(more.iter().chain(options));
+            let output = stats_with_input(&arguments, &text);
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+            let report = json(&output);
+            let row = at(&report, "/rows/0");
+            assert_eq!(
+                number(row, "/n_control") + number(row, "/n_treatment"),
+                2_000.0
+            );
+            let (lower, upper) = (
+                number(row, "/absolute/lower"),
+                number(row, "/absolute/upper"),
+            );
+            let estimate = number(row, "/absolute/estimate");
+            assert!(lower < upper, "{arguments:?}: {row}");
+            assert!(
+                method == "bayesian" || (lower <= estimate && estimate <= upper),
+                "{arguments:?}: {row}"
+            );
+            assert_eq!(at(row, "/relative/set"), "interval", "{arguments:?}");
+            if let Some(p) = at(row, "/p_value").as_f64() {
+                let excludes = |scale: &str| {
+                    number(row, &format!("/{scale}/lower")) > 0.0
+                        || number(row, &format!("/{scale}/upper")) < 0.0
+                };
+                assert_eq!(p < 0.1, excludes("absolute"), "{arguments:?}: {row}");
+                assert_eq!(p < 0.1, excludes("relative"), "{arguments:?}: {row}");
+            } else {
+                assert_eq!(method, "bayesian");
+            }
+        }
+    }
+}
+
+#[test]
+fn history_removes_noise_from_ratios_and_redundant_history_is_named() {
+    let adjusted = |covariates: &[&'static str]| {
+        let mut arguments = file_with(&["--metric", "clicks:ratio=views", "-o", "json"]);
+        for covariate in covariates {
+            arguments.extend(["--covariate", covariate]);
+        }
+        let output = stats_with_input(&arguments, &rich_csv());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        json(&output)
+    };
+    let by_ratio = adjusted(&["clicks_before:ratio=views_before"]);
+    assert!(number(&by_ratio, "/rows/0/variance_reduction") > 0.6);
+    let twice = adjusted(&["before", "twice"]);
+    assert_eq!(at(&twice, "/rows/0/dropped_covariates/0"), "twice");
+    assert!(number(&twice, "/rows/0/variance_reduction") > 0.3);
+}
+
+/// Small counts are exact by themselves; a named interval is kept to.
+#[test]
+fn small_counts_at_a_fixed_horizon_are_compared_exactly() {
+    let counts = |more: &[&'static str]| {
+        let mut arguments = vec!["compare", "--control-counts", "3,15", "--treatment-counts"];
+        arguments.extend(["7,12", "--method", "fixed", "-o", "json"]);
+        arguments.extend(more);
+        succeeded(&arguments)
+    };
+    let by_itself = counts(&[]);
+    assert_eq!(at(&by_itself, "/rows/0/method"), "exact");
+    assert_eq!(by_itself, counts(&["--interval", "exact"]));
+    assert_eq!(
+        at(&counts(&["--interval", "score"]), "/rows/0/method"),
+        "score"
+    );
+    assert_eq!(
+        at(&counts(&["--interval", "fieller"]), "/rows/0/method"),
+        "fixed"
+    );
+    let row = at(&by_itself, "/rows/0");
+    assert!(number(row, "/p_value") > 0.05);
+    assert!(number(row, "/absolute/lower") < 0.0 && number(row, "/relative/lower") < 0.0);
+    let nothing = succeeded(&[
+        "compare",
+        "--control-counts",
+        "0,10",
+        "--treatment-counts",
+        "0,10",
+        "--method",
+        "fixed",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(number(&nothing, "/rows/0/p_value"), 1.0);
+    let (code, text) = refused(
+        &[
+            "compare",
+            "--control-counts",
+            "500,9000",
+            "--treatment-counts",
+            "510,9000",
+            "--method",
+            "fixed",
+            "--interval",
+            "exact",
+        ],
+        "",
+    );
+    assert_eq!(code, 1, "{text}");
+}
+
+/// A watched quantile is bounded by ranks: at a few units, not at all.
+#[test]
+fn a_watched_quantile_of_a_few_units_is_unbounded() {
+    let mut text = "unit,arm,latency\n".to_owned();
+    for row in 0..12 {
+        let arm = if row % 2 == 0 { "off" } else { "on" };
+        text.push_str(&format!("u{row},{arm},{}\n", 100 + row));
+    }
+    let arguments = file_with(&["--metric", "latency:quantile=0.9", "-o", "json"]);
+    let output = stats_with_input(&arguments, &text);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    assert!(at(&report, "/rows/0/absolute/upper").is_null());
+    assert_eq!(at(&report, "/rows/0/relative/set"), "line");
+    assert_eq!(number(&report, "/rows/0/p_value"), 1.0);
+}
+
+/// The quick certificate is part of every test run: each promise of the engine, measured again.
+#[test]
+fn the_quick_certificate_meets_every_bar() {
+    let output = stats(&["certify", "--quick", "--seed", "20261", "-o", "json"]);
+    let report = json(&output);
+    let failed: Vec<String> = at(&report, "/rows")
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["met"] == false && row["in_protocol"] == true)
+        .map(Value::to_string)
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(at(&report, "/met"), true);
+}
+
+#[test]
+fn a_part_of_the_certificate_is_a_document_with_the_same_rows() {
+    let part = ["certify", "--quick", "--seed", "5", "--only", "wins"];
+    let output = stats(&part);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("# Certificate"), "{text}");
+    assert!(
+        text.contains("certify --quick --seed 5 --only 'wins'"),
+        "{text}"
+    );
+    assert!(
+        text.contains("2 of 2 bars of the protocol are met"),
+        "{text}"
+    );
+    assert!(
+        text.contains("## Not met") && text.contains("for comparison"),
+        "{text}"
+    );
+    let (code, text) = refused(&["certify", "--quick", "--only", "no such study"], "");
+    assert_eq!(code, 2, "{text}");
+}
+
 #[test]
 fn compare_reads_quantiles_with_several_rows_a_unit() {
     let mut text = "unit,arm,latency\n".to_owned();
@@ -670,6 +901,16 @@ fn compare_refuses_wrong_flags() {
             "0",
         ],
         &["compare", "--input", "-"],
+        &file_with(&["--metric", "value:quantile=0.5", "--covariate", "before"]),
+        &file_with(&["--metric", "value", "--covariate", "before:quantile=0.5"]),
+        &file_with(&[
+            "--metric",
+            "value",
+            "--method",
+            "fixed",
+            "--interval",
+            "exact",
+        ]),
     ] {
         let (code, text) = refused(arguments, "");
         assert_eq!(code, 2, "{arguments:?}: {text}");

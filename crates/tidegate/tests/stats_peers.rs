@@ -1,5 +1,5 @@
 //! Side by side with peers, where Python is there: `TIDEGATE_STATS_PEERS_PYTHON` names a Python with
-//! scipy, statsmodels and gbstats. Elsewhere the script is checked to be there and to name its figures.
+//! scipy, statsmodels, gbstats and spotify-confidence. Elsewhere the script is checked to be there and to name its figures.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one switch of this test is its environment"
@@ -12,7 +12,7 @@ use std::process::Command;
 fn figures_agree_with_peers_where_peers_are_right() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/stats/peers.py");
     let text = std::fs::read_to_string(&script).unwrap();
-    for peer in ["gbstats", "statsmodels", "scipy"] {
+    for peer in ["gbstats", "statsmodels", "spotify-confidence", "scipy"] {
         assert!(
             text.contains(&format!("\"{peer} ")),
             "{peer} is not compared"

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use support::locked::LockedDatabase;
 use support::wire::Answer;
 use support::{Server, tidegate, until};
 
@@ -278,33 +278,6 @@ fn one_folder_has_one_server() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another server is using"), "{said}");
     assert!(server.is_ready());
-}
-
-/// Holds the database's write lock until it is dropped.
-struct LockedDatabase {
-    runtime: tokio::runtime::Runtime,
-    connection: SqliteConnection,
-}
-
-impl LockedDatabase {
-    fn of(folder: &Path) -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let address = format!("sqlite://{}", folder.join("tidegate.db").display());
-        let connection = runtime.block_on(async {
-            let mut connection = SqliteConnection::connect(&address).await.unwrap();
-            connection.execute("BEGIN IMMEDIATE").await.unwrap();
-            connection
-        });
-        Self {
-            runtime,
-            connection,
-        }
-    }
-
-    fn release(mut self) {
-        self.runtime
-            .block_on(async { self.connection.execute("ROLLBACK").await.unwrap() });
-    }
 }
 
 /// A blind rollout of flag `f` that opens to 10 % and stays there.

@@ -53,7 +53,7 @@ fn event(request: &Request<'_>, mut told: Map<String, Value>) -> Result<Delivery
             Told::deserialize(at)
                 .ok()
                 .and_then(|told| told.0)
-                .ok_or(format!("at: {text} is no time"))?
+                .ok_or(format!("at: {text} is no time from 1980 to 2199"))?
         }
     };
     let id = match told.remove("id") {

@@ -6,7 +6,7 @@
 
 use super::Refusal;
 use crate::spec::{FlagSpec, State};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Flag key to definition.
 pub(crate) type Specs<'s> = BTreeMap<&'s str, &'s FlagSpec>;
@@ -20,19 +20,27 @@ pub(crate) struct Order<'s> {
 /// Keys named in a path before it is cut.
 const PATH_SHOWN: usize = 12;
 
+/// The flags that `spec` names as prerequisites.
+fn named(spec: &FlagSpec) -> impl Iterator<Item = &str> {
+    let has_rules = spec.killed.is_none() && spec.state != State::Disabled;
+    let rules = has_rules.then_some(&spec.rules).into_iter().flatten();
+    rules
+        .flat_map(|rule| &rule.prerequisites)
+        .map(|prerequisite| prerequisite.flag.as_str())
+}
+
 /// The existing flags that `spec` needs.
 fn needs<'s>(spec: &'s FlagSpec, specs: &Specs<'s>) -> Vec<&'s str> {
-    if spec.killed.is_some() || spec.state == State::Disabled {
-        return Vec::new();
-    }
-    let named = spec.rules.iter().flat_map(|rule| &rule.prerequisites);
-    let mut keys: Vec<&str> = named
-        .map(|prerequisite| prerequisite.flag.as_str())
-        .collect();
+    let mut keys: Vec<&str> = named(spec).collect();
     keys.sort_unstable();
     keys.dedup();
     keys.retain(|key| specs.contains_key(key));
     keys
+}
+
+/// The keys that any flag which is served by rules names as a prerequisite.
+pub(crate) fn needed<'s>(specs: &Specs<'s>) -> BTreeSet<&'s str> {
+    specs.values().copied().flat_map(named).collect()
 }
 
 /// Sorts the flags, refusing cycles and chains longer than `max_depth`.

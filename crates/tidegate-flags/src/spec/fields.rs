@@ -37,7 +37,9 @@ impl<'v, 'r> Fields<'v, 'r> {
 
     /// The field's value, whatever its type; null counts as a value.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<&'v Value> {
-        self.taken.push(name);
+        if !self.taken.contains(&name) {
+            self.taken.push(name);
+        }
         self.object.get(name)
     }
 

@@ -75,22 +75,37 @@ fn read(value: &Value, limits: &Limits, report: &mut Vec<Violation>) -> Option<F
     let evaluators = fields.object("evaluators").cloned();
     let metadata = read_metadata(&mut fields);
     fields.finish();
-    let spec = FlagSpec {
+    let variants = variants?;
+    let mut names = Names { variants, report };
+    if let Some(name) = default_variant.name() {
+        names.check(name, "/defaultVariant");
+    }
+    if let Some(name) = &off_variant {
+        names.check(name, "/offVariant");
+    }
+    for (index, rule) in &rules {
+        for (place, name) in rule.named_variants() {
+            names.check(name, &format!("/rules/{index}{place}"));
+        }
+    }
+    if killed.is_some() && off_variant.is_none() {
+        let message = "a killed flag names the variant that it serves in \"offVariant\"";
+        report.push(Violation::new("/killed", "no_off_variant", message));
+    }
+    Some(FlagSpec {
         state: state?,
-        variants: variants?.clone(),
+        variants: variants.clone(),
         default_variant,
         targeting,
         metadata,
-        rules,
+        rules: rules.into_iter().map(|(_, rule)| rule).collect(),
         off_variant,
         killed,
         bucketing,
         description,
         tags,
         evaluators,
-    };
-    check_names(&spec, report);
-    Some(spec)
+    })
 }
 
 fn read_state(fields: &mut Fields<'_, '_>) -> Option<State> {
@@ -180,7 +195,8 @@ fn read_bucketing(fields: &mut Fields<'_, '_>) -> Option<Bucketing> {
     bucketing
 }
 
-fn read_rules(fields: &mut Fields<'_, '_>, limits: &Limits) -> Vec<Rule> {
+/// The rules that can be read, each with its place in the list.
+fn read_rules(fields: &mut Fields<'_, '_>, limits: &Limits) -> Vec<(usize, Rule)> {
     let list = fields.list("rules");
     let pointer = fields.pointer_to("rules");
     if list.len() > limits.rules {
@@ -191,20 +207,20 @@ fn read_rules(fields: &mut Fields<'_, '_>, limits: &Limits) -> Vec<Rule> {
         );
         return Vec::new();
     }
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<(usize, Rule)> = Vec::new();
     for (index, item) in list.iter().enumerate() {
         let place = pointer_to(&pointer, &index.to_string());
         let Some(rule) = Rule::read(item, &place, limits, fields.report()) else {
             continue;
         };
-        if rules.iter().any(|earlier| earlier.id == rule.id) {
+        if rules.iter().any(|(_, earlier)| earlier.id == rule.id) {
             let message = format!("rule id {:?} is used twice", rule.id);
             let place = pointer_to(&place, "id");
             fields
                 .report()
                 .push(Violation::new(place, "duplicate_id", message));
         }
-        rules.push(rule);
+        rules.push((index, rule));
     }
     rules
 }
@@ -240,36 +256,19 @@ pub(crate) fn is_metadata(value: &Value) -> bool {
 }
 
 /// Every variant that a definition names must be one of its own.
-fn check_names(spec: &FlagSpec, report: &mut Vec<Violation>) {
-    let known = || {
-        spec.variants
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let mut check = |name: &str, pointer: &str| {
-        if !spec.variants.contains_key(name) {
-            let message = format!("no variant {name:?}; variants: {}", known());
-            report.push(Violation::new(pointer, "unknown_variant", message));
+struct Names<'n> {
+    variants: &'n Map<String, Value>,
+    report: &'n mut Vec<Violation>,
+}
+
+impl Names<'_> {
+    fn check(&mut self, name: &str, pointer: &str) {
+        if self.variants.contains_key(name) {
+            return;
         }
-    };
-    if let Some(name) = spec.default_variant.name() {
-        check(name, "/defaultVariant");
-    }
-    if let Some(name) = &spec.off_variant {
-        check(name, "/offVariant");
-    }
-    for (index, rule) in spec.rules.iter().enumerate() {
-        let mut names = rule.variants();
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            check(name, &format!("/rules/{index}"));
-        }
-    }
-    if spec.killed.is_some() && spec.off_variant.is_none() {
-        let message = "a killed flag names the variant that it serves in \"offVariant\"";
-        report.push(Violation::new("/killed", "no_off_variant", message));
+        let known: Vec<&str> = self.variants.keys().map(String::as_str).collect();
+        let message = format!("no variant {name:?}; variants: {}", known.join(", "));
+        self.report
+            .push(Violation::new(pointer, "unknown_variant", message));
     }
 }

@@ -14,7 +14,7 @@
 //! first, a cut to the largest.
 
 use super::fields::{Fields, WHOLE};
-use super::rule::{Hashing, ranges_to_json, read_ranges, sum_of};
+use super::rule::{Hashing, named_by, ranges_to_json, read_ranges, sum_of};
 use crate::problem::Violation;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -113,6 +113,18 @@ impl Rollout {
         };
         names.push(&self.control);
         names
+    }
+
+    /// Every variant it names, with its place within the rule.
+    pub(crate) fn named_variants(&self) -> Vec<(String, &str)> {
+        let mut named: Vec<(String, &str)> = match &self.exposure {
+            Exposure::Single { treatment, .. } => {
+                vec![("/rollout/treatment".to_owned(), treatment)]
+            }
+            Exposure::Ranges(ranges) => named_by(ranges, "/rollout/ranges").collect(),
+        };
+        named.push(("/rollout/control".to_owned(), &self.control));
+        named
     }
 
     /// The same rollout with `share_bp` of the space treated in all (see the module doc);

@@ -109,6 +109,15 @@ impl Rule {
         }
     }
 
+    /// Every variant that the rule names, with its place within the rule as a JSON pointer.
+    pub(crate) fn named_variants(&self) -> Vec<(String, &str)> {
+        match &self.serve {
+            Serve::Variant(variant) => vec![("/variant".to_owned(), variant)],
+            Serve::Split(split) => named_by(&split.weights, "/split/weights").collect(),
+            Serve::Rollout(rollout) => rollout.named_variants(),
+        }
+    }
+
     /// Whether the rule states no condition and so applies to everyone, always.
     pub fn applies_to_everyone(&self) -> bool {
         self.units.is_empty()
@@ -242,6 +251,15 @@ impl Split {
 
 pub(crate) fn sum_of(ranges: &[Range]) -> u32 {
     ranges.iter().map(|range| u32::from(range.share_bp)).sum()
+}
+
+/// The variant of each of `ranges`, which stand at `pointer`, with its place.
+pub(crate) fn named_by<'r>(
+    ranges: &'r [Range],
+    pointer: &str,
+) -> impl Iterator<Item = (String, &'r str)> {
+    let places = ranges.iter().enumerate();
+    places.map(move |(index, range)| (format!("{pointer}/{index}/0"), range.variant.as_str()))
 }
 
 pub(crate) fn ranges_to_json(ranges: &[Range]) -> Value {

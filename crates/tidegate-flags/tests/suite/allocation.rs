@@ -1,7 +1,8 @@
 //! The common path allocates nothing.
 
-use crate::support::{NOW, compiled, object};
+use crate::support::{NOW, compiled, object, source};
 use serde_json::{Map, Value, json};
+use tidegate_flags::{CompileOptions, Segments, compile};
 
 fn thousand_flags() -> Value {
     let flag = json!({
@@ -66,4 +67,19 @@ fn rules_with_rollouts_versions_and_schedules_allocate_nothing() {
         rules.evaluate(handle, &context).reason.as_str(),
         "TARGETING_MATCH"
     );
+}
+
+#[test]
+fn a_compiled_flag_holds_little_more_than_its_own_text() {
+    const MOST_BYTES_EACH: i64 = 2_048;
+    let mut document = thousand_flags();
+    document["metadata"] = json!({"flagSetId": "shop", "version": "7"});
+    let source = source(&document);
+    let mut rules = None;
+    let held = allocation_counter::measure(|| {
+        rules = Some(compile(&source, &Segments::default(), &CompileOptions::default()).0);
+    });
+    let flags = i64::try_from(rules.unwrap().len()).unwrap();
+    let each = held.bytes_current / flags;
+    assert!(each <= MOST_BYTES_EACH, "{each} bytes for each flag");
 }

@@ -164,7 +164,7 @@ fn names_must_be_known_and_ids_unique() {
             ("/rules/1/id", "duplicate_id"),
             ("/defaultVariant", "unknown_variant"),
             ("/offVariant", "unknown_variant"),
-            ("/rules/0", "unknown_variant"),
+            ("/rules/0/variant", "unknown_variant"),
         ]
     );
     assert!(found[1].message.contains("variants: on"));
@@ -172,6 +172,61 @@ fn names_must_be_known_and_ids_unique() {
         FlagSpec::from_json(&"k".repeat(300), &flag).unwrap_err()[0].code,
         "too_long"
     );
+}
+
+#[test]
+fn an_unknown_variant_is_named_at_its_place_whatever_else_is_wrong() {
+    let flag = json!({
+        "variants": {"on": true, "off": false},
+        "rules": [
+            {"id": "unreadable"},
+            {"id": "one", "variant": "gone"},
+            {"id": "split", "split": {"weights": [["on", 5000], ["gone", 5000]]}},
+            {"id": "share", "rollout": {"treatment": "gone", "control": "lost", "share_bp": 5}},
+            {"id": "ranges", "rollout": {"control": "off", "ranges": [["on", 5], ["gone", 5]]}},
+        ],
+    });
+    let found = FlagSpec::from_json("f", &flag).unwrap_err();
+    let unknown: Vec<&str> = found
+        .iter()
+        .filter(|violation| violation.code == "unknown_variant")
+        .map(|violation| violation.pointer.as_str())
+        .collect();
+    assert_eq!(
+        unknown,
+        [
+            "/rules/1/variant",
+            "/rules/2/split/weights/1/0",
+            "/rules/3/rollout/treatment",
+            "/rules/3/rollout/control",
+            "/rules/4/rollout/ranges/1/0",
+        ],
+        "{found:#?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|v| (v.pointer.as_str(), v.code) == ("/state", "missing"))
+    );
+}
+
+#[test]
+fn an_unknown_field_is_answered_with_each_known_one_once() {
+    let flag = json!({
+        "state": "ENABLED", "variants": {"on": true}, "colour": 1, "defaultVariant": "on",
+        "rules": [{"id": "a", "hue": 1, "rollout": {"ranges": [], "tint": 1}}],
+    });
+    let found = FlagSpec::from_json("f", &flag).unwrap_err();
+    let listed: Vec<_> = found.iter().filter(|v| v.code == "unknown_field").collect();
+    assert_eq!(listed.len(), 3, "{found:#?}");
+    for violation in listed {
+        let (_, known) = violation.message.split_once("known: ").unwrap();
+        let mut names: Vec<&str> = known.split(", ").collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{violation}");
+    }
 }
 
 /// Logic over `list` whose evaluation would take for ever or for all memory.

@@ -1,6 +1,6 @@
 //! A kill serves the off variant past everything.
 
-use crate::support::{NOW, answer, compiled, one_flag};
+use crate::support::{NOW, answer, compiled, flagd_json, one_flag};
 use serde_json::{Value, json};
 use tidegate_flags::{EditError, FlagSpec};
 
@@ -10,7 +10,7 @@ fn spec(fields: &Value) -> FlagSpec {
 
 fn served(spec: &FlagSpec) -> (String, Value) {
     let (rules, _) = compiled(&json!({"flags": {"flag": spec.to_json()}}));
-    let plain = rules.to_flagd_json()["flags"]["flag"].clone();
+    let plain = flagd_json(&rules)["flags"]["flag"].clone();
     (
         answer(&rules, "flag", &json!({"targetingKey": "u"}), NOW),
         plain,

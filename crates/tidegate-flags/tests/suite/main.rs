@@ -6,6 +6,7 @@ mod bad_input;
 mod conformance;
 mod explaining;
 mod fuzz;
+mod gates;
 mod gherkin;
 mod killing;
 mod prerequisites;

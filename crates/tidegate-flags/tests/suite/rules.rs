@@ -1,10 +1,10 @@
 //! Editing rules: round trip, differences, and what is served around their edges.
 
-use crate::support::{NOW, answer, compiled, compiled_with, object, one_flag};
+use crate::support::{NOW, answer, compiled, compiled_with, flagd_json, object, one_flag};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_flags::{
-    CompileOptions, FlagSpec, FlagType, Limits, Segments, parse_context, parse_flag_set,
+    CompileOptions, FlagSpec, FlagType, Limits, Ruleset, Segments, parse_context, parse_flag_set,
 };
 
 fn full() -> Value {
@@ -89,12 +89,7 @@ fn floats_keep_their_fraction_from_file_to_answer() {
         .to_string();
     assert_eq!(answer, "1.0");
     assert_eq!(rules.flag_type(handle), Some(FlagType::Float));
-    assert!(
-        rules
-            .to_flagd_json()
-            .to_string()
-            .contains(r#""a":1.0,"b":2"#)
-    );
+    assert!(rules.to_flagd_json(|_| true).contains(r#""a":1.0,"b":2"#));
 }
 
 #[test]
@@ -108,7 +103,7 @@ fn metadata_of_the_set_is_folded_into_flags_which_override_it() {
     let bound = rules.bind(&context, NOW);
     let folded = json!({"flagSetId": "shop", "version": "7", "owner": "me"});
     assert_eq!(json!(rules.evaluate_key("f", &bound).metadata), folded);
-    assert_eq!(rules.to_flagd_json()["flags"]["f"]["metadata"], folded);
+    assert_eq!(flagd_json(&rules)["flags"]["f"]["metadata"], folded);
     assert_eq!(rules.version(), Some("7"));
     assert_eq!(
         json!(rules.evaluate_key("none", &bound).metadata),
@@ -295,4 +290,40 @@ fn flags_may_come_as_a_list() {
     assert_eq!(source.flags[0].0, "a");
     assert!(source.flags[0].1.is_ok());
     assert_eq!(source.to_json()["flags"]["a"]["variants"]["x"], 1);
+}
+
+#[test]
+fn two_sets_agree_on_a_flag_that_only_the_version_of_the_set_tells_apart() {
+    let set = |version: &str, owner: &str, flag: Value| {
+        let document = json!({
+            "flags": {"f": flag, "own": {
+                "state": "ENABLED", "variants": {"on": true}, "metadata": {"version": "mine"},
+            }},
+            "metadata": {"version": version, "owner": owner},
+        });
+        compiled(&document).0
+    };
+    let flag = |dialect: &str, name: &str| {
+        json!({
+            "state": "ENABLED", "variants": {"on": true}, "bucketing": dialect,
+            "metadata": {"name": name},
+        })
+    };
+    let base = set("1", "sales", flag("v2", "n"));
+    let same = |other: &Ruleset, key: &str| base.means_the_same(other, key);
+    let next = set("2", "sales", flag("v2", "n"));
+    assert!(same(&next, "f") && same(&next, "own"));
+    assert!(
+        !same(&set("1", "sales", flag("v3", "n")), "f"),
+        "the dialect"
+    );
+    assert!(
+        !same(&set("1", "sales", flag("v2", "m")), "f"),
+        "its metadata"
+    );
+    assert!(
+        !same(&set("1", "legal", flag("v2", "n")), "f"),
+        "the set's metadata"
+    );
+    assert!(!same(&base, "missing"));
 }

@@ -61,3 +61,8 @@ pub(crate) fn vectors(name: &str) -> Value {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap()
 }
+
+/// The whole set as plain flagd JSON.
+pub(crate) fn flagd_json(rules: &Ruleset) -> Value {
+    serde_json::from_str(&rules.to_flagd_json(|_| true)).unwrap()
+}

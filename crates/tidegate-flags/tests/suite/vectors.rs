@@ -1,6 +1,6 @@
 //! The language-neutral vectors of `spec/flags`.
 
-use crate::support::{NOW, answer, compiled, object, vectors};
+use crate::support::{NOW, answer, compiled, flagd_json, object, vectors};
 use serde_json::{Map, Value, json};
 
 /// A string flag whose variants are `names`, under `key`.
@@ -92,7 +92,7 @@ fn rules_compile_to_the_plain_targeting_of_the_vectors() {
         let segments = serde_json::from_value(file["segments"].clone()).unwrap();
         let options = tidegate_flags::CompileOptions::default();
         let (rules, _) = crate::support::compiled_with(&document, &segments, &options);
-        let plain = rules.to_flagd_json();
+        let plain = flagd_json(&rules);
         assert_eq!(
             plain["flags"]["flag"]["targeting"], case["plain"],
             "{}",

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use tidegate_metrics::Findings;
+use tidegate_metrics::{AdoptionKey, Findings};
 
 #[derive(Debug, Default)]
 pub(super) struct Names(Mutex<BTreeMap<String, u32>>);
@@ -48,6 +48,21 @@ impl Names {
                     .into_iter()
                     .map(|((variant, segment), group)| {
                         ((renumbered(variant), renumbered(segment)), group)
+                    })
+                    .collect();
+            }
+            Findings::Adoption(adoption) => {
+                let cells = std::mem::take(&mut adoption.cells).into_iter();
+                let renumber = |key: AdoptionKey| AdoptionKey {
+                    variant: renumbered(key.variant),
+                    segment: renumbered(key.segment),
+                    ..key
+                };
+                adoption.cells = cells.map(|(key, cell)| (renumber(key), cell)).collect();
+                let exposed = std::mem::take(&mut adoption.exposed).into_iter();
+                adoption.exposed = exposed
+                    .map(|((variant, segment), units)| {
+                        ((renumbered(variant), renumbered(segment)), units)
                     })
                     .collect();
             }

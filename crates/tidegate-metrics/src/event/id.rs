@@ -37,7 +37,9 @@ impl EventId {
         Self::derived(hash.digest128())
     }
 
-    pub(super) fn derived(hash: u128) -> Self {
+    /// The id that stands for what was hashed, marked as version 8.
+    #[must_use]
+    pub fn derived(hash: u128) -> Self {
         Self((hash & !VERSION_MASK & !VARIANT_MASK) | VERSION_8 | VARIANT_RFC)
     }
 

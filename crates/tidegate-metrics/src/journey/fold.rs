@@ -254,6 +254,13 @@ impl<'d> JourneyFold<'d> {
         let mut report = JourneyReport::empty(self.journey.steps.len());
         for (unit, assignment) in self.units.iter().zip(self.assignments) {
             report.mixed_units += u64::from(assignment.is_mixed);
+            if assignment
+                .counts_since_us()
+                .is_some_and(|since| since != i64::MIN)
+            {
+                let group = report.group(assignment.variant, assignment.segment);
+                group.exposed += 1;
+            }
             if !unit.was_seen && unit.level == 0 {
                 continue;
             }

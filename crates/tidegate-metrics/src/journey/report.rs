@@ -25,6 +25,8 @@ fn as_rows<S: serde::Serializer>(
 /// One group of units.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct JourneyGroup {
+    /// Units exposed to the variant, whether they began or not; 0 where no flag groups them.
+    pub exposed: u64,
     /// Units with any step's event in the entry range, or with a chain.
     pub units: u64,
     /// Units that reached at least step 1, 2, and so on.
@@ -83,6 +85,7 @@ impl JourneyReport {
         self.mixed_units += other.mixed_units;
         for ((variant, segment), from) in other.groups {
             let to = self.group(variant, segment);
+            to.exposed += from.exposed;
             to.units += from.units;
             to.completions += from.completions;
             to.immature += from.immature;

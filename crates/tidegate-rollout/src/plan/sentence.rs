@@ -116,52 +116,56 @@ fn held(state: &RolloutState, decision: &Decision) -> String {
         Lifecycle::Completed => return format!("ended, complete at {}", state.share_bp),
         _ => {}
     }
-    let waits: Vec<String> = decision.waiting_for.iter().map(wait_words).collect();
+    let waits: Vec<String> = decision.waiting_for.iter().map(Wait::words).collect();
     format!("holding at {}: {}", state.share_bp, waits.join("; "))
 }
 
-fn wait_words(wait: &Wait) -> String {
-    match wait {
-        Wait::Start => "not started".to_owned(),
-        Wait::Resume { who, why } => format!("paused by {who} ({why})"),
-        Wait::Bake {
-            baked_seconds,
-            min_seconds,
-        } => {
-            format!("{baked_seconds} of {min_seconds} s under observation")
+impl Wait {
+    /// What is waited for, in the words of the sentence.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Wait::Start => "not started".to_owned(),
+            Wait::Resume { who, why } => format!("paused by {who} ({why})"),
+            Wait::Bake {
+                baked_seconds,
+                min_seconds,
+            } => {
+                format!("{baked_seconds} of {min_seconds} s under observation")
+            }
+            Wait::Units { seen, min_units } => format!("{seen} of {min_units} units"),
+            Wait::Events {
+                seen,
+                min_events,
+                metric,
+            } => {
+                format!("{seen} of {min_events} events of {metric}")
+            }
+            Wait::Approval { stage } => format!("approval of step {}", stage + 1),
+            Wait::Data { metric, reason } => format!("no data for {metric} ({reason})"),
+            Wait::TrustedMeasurement { reason } => {
+                format!("the measurement is not to be trusted ({reason})")
+            }
+            Wait::Suspicion { metric, ln_e } => {
+                format!(
+                    "{metric} is suspicious, 1 in {} under no harm",
+                    grouped(ln_e.exp())
+                )
+            }
+            Wait::Freeze { reason, .. } => format!("frozen ({reason})"),
+            Wait::ForeignEdit { found_bp } => {
+                format!("the flag was changed from outside, {found_bp} is served")
+            }
+            Wait::HarmBudget { spent, budget } => {
+                format!(
+                    "up to {} of {} excess failures of the harm budget may be spent",
+                    short(*spent),
+                    short(*budget)
+                )
+            }
+            Wait::Safety => "harm is not yet excluded".to_owned(),
+            Wait::Application { to_bp } => format!("the change to {to_bp} is being applied"),
         }
-        Wait::Units { seen, min_units } => format!("{seen} of {min_units} units"),
-        Wait::Events {
-            seen,
-            min_events,
-            metric,
-        } => {
-            format!("{seen} of {min_events} events of {metric}")
-        }
-        Wait::Approval { stage } => format!("approval of step {}", stage + 1),
-        Wait::Data { metric, reason } => format!("no data for {metric} ({reason})"),
-        Wait::TrustedMeasurement { reason } => {
-            format!("the measurement is not to be trusted ({reason})")
-        }
-        Wait::Suspicion { metric, ln_e } => {
-            format!(
-                "{metric} is suspicious, 1 in {} under no harm",
-                grouped(ln_e.exp())
-            )
-        }
-        Wait::Freeze { reason, .. } => format!("frozen ({reason})"),
-        Wait::ForeignEdit { found_bp } => {
-            format!("the flag was changed from outside, {found_bp} is served")
-        }
-        Wait::HarmBudget { spent, budget } => {
-            format!(
-                "up to {} of {} excess failures of the harm budget may be spent",
-                short(*spent),
-                short(*budget)
-            )
-        }
-        Wait::Safety => "harm is not yet excluded".to_owned(),
-        Wait::Application { to_bp } => format!("the change to {to_bp} is being applied"),
     }
 }
 

@@ -79,8 +79,12 @@ struct Caller {
 
 impl Caller {
     fn new(id: &str, entry: BookEntry) -> Self {
+        let kind = match id {
+            BOOTSTRAP => PrincipalKind::Installation,
+            _ => PrincipalKind::Token,
+        };
         let principal = Principal::new(
-            PrincipalKind::Token,
+            kind,
             id.to_owned(),
             Some(entry.project.clone()),
             vec![entry.role],
@@ -207,6 +211,14 @@ impl AccessBook {
         self.entry(BOOTSTRAP)
     }
 
+    /// Every stored credential by selector.
+    #[must_use]
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &BookEntry)> {
+        self.callers
+            .iter()
+            .map(|(selector, caller)| (selector.as_str(), &caller.entry))
+    }
+
     /// How many stored credentials there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -292,7 +304,8 @@ mod tests {
     fn a_token_has_the_rights_of_its_kind_in_its_project_only() {
         let Shop { book, live, .. } = shop();
         let principal = book.authenticate(&live, 0).unwrap();
-        assert!(principal.may(Permission::Evaluate) && !principal.may(Permission::ConfigWrite));
+        assert!(principal.may(Permission::Evaluate, "shop"));
+        assert!(!principal.may(Permission::ConfigWrite, "shop"));
         assert!(principal.belongs_to("shop") && !principal.belongs_to("default"));
     }
 
@@ -302,7 +315,7 @@ mod tests {
         assert!(
             Permission::ALL
                 .into_iter()
-                .all(|permission| principal.may(permission))
+                .all(|permission| principal.may(permission, crate::DEFAULT_PROJECT))
         );
         assert_eq!(principal.default_project(), crate::DEFAULT_PROJECT);
         assert!(!principal.belongs_to("other"));

@@ -229,6 +229,48 @@ mod tests {
         );
     }
 
+    /// The columns of the table in docs/access.md, in order.
+    const COLUMNS: [(&str, Permission); 12] = [
+        ("evaluate", Permission::Evaluate),
+        ("sync", Permission::Sync),
+        ("ingest", Permission::Ingest),
+        ("delivery", Permission::DeliveryWrite),
+        ("read", Permission::ConfigRead),
+        ("write", Permission::ConfigWrite),
+        ("stop", Permission::Stop),
+        ("raise", Permission::Raise),
+        ("approve", Permission::Approve),
+        ("audit", Permission::AuditRead),
+        ("access", Permission::AccessManage),
+        ("observe", Permission::Observe),
+    ];
+
+    fn cells(line: &str) -> Vec<&str> {
+        line.trim_matches('|').split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn the_table_that_people_read_is_the_one_that_decides() {
+        let document = include_str!("../../../../docs/access.md");
+        let mut table = document.lines().filter(|line| line.starts_with('|'));
+        let head = cells(table.next().unwrap());
+        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(head[1..], names);
+        let rows = table.skip(1).take(11);
+        let mut seen = 0;
+        for row in rows {
+            let row = cells(row);
+            let word = row[0].trim_start_matches("token ").trim_matches('`');
+            let role = Role::parse(word).unwrap();
+            for ((name, permission), cell) in COLUMNS.iter().zip(&row[1..]) {
+                let granted = role.permissions().allows(*permission);
+                assert_eq!(*cell == "x", granted, "{word}: {name}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, 11, "four kinds of tokens, seven roles of people");
+    }
+
     #[test]
     fn a_browser_token_sees_values_only() {
         let browser = Role::Browser.permissions();

@@ -5,10 +5,14 @@
 //! in one transaction with its audit entry, and wakes the reconciler, which is the only part that
 //! turns stored definitions into what is served.
 
+pub mod changes;
+mod definition;
 mod difference;
 mod error;
+pub(crate) mod exposure;
 pub mod objects;
 mod owned;
+pub mod people;
 pub mod stop;
 pub mod tokens;
 
@@ -30,6 +34,7 @@ use crate::events::Events;
 use crate::kept_credentials::KeptCredentials;
 use crate::live::Live;
 use crate::operations::Operations;
+use crate::otlp::Otlp;
 use crate::rate_limit::RateLimits;
 use crate::rollouts::Rollouts;
 use crate::stops::Stops;
@@ -45,6 +50,8 @@ pub struct Parts {
     pub storage: OnceLock<Arc<dyn Store>>,
     /// The durable log of events, and the live aggregates over it.
     pub events: Events,
+    /// What OTLP keeps between requests.
+    pub otlp: Otlp,
     /// The delivery logs, and the webhooks on their way into them.
     pub delivery: Delivery,
     /// What is served.
@@ -116,7 +123,7 @@ impl Deref for App {
 #[must_use]
 pub fn actor_of(principal: &Principal) -> Actor {
     match principal.kind {
-        PrincipalKind::Token => Actor::token(principal.id.clone()),
+        PrincipalKind::Token | PrincipalKind::Installation => Actor::token(principal.id.clone()),
         PrincipalKind::Person => Actor::user(principal.id.clone()),
         PrincipalKind::LocalDeveloper | PrincipalKind::FlagdPort => {
             Actor::system(principal.id.clone())

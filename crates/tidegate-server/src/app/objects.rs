@@ -1,21 +1,22 @@
 //! Flags, segments, metrics, journeys and rollouts: created, read, changed, deleted.
 //!
 //! One path for every kind, because revisions, tombstones and audit are the same for all; what a
-//! definition of each kind must satisfy is the `validate` table below. A definition is refused
-//! with *all* that is wrong with it. What compiles but cannot be meant is a warning in the answer.
+//! definition of each kind must satisfy is in `definition.rs`, and what an edit may do to
+//! exposure in `exposure.rs`.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_flags::{FlagSpec, Segment, Warning};
+use tidegate_flags::FlagSpec;
 use tidegate_store::{
     Committed, Expected, ObjectChange, ObjectKey, ObjectKind, ObjectPage, ProjectKey, StoreError,
     StoredObject, Write,
 };
 
+use super::definition::{self, Draft};
 use super::difference::difference;
-use super::owned::keep_owned;
 use super::{App, AppError, Violation, actor_of};
-use crate::access::Principal;
-use crate::live::{LiveSet, assemble};
+use crate::access::{Permission, Principal};
 
 /// Where an object lives, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,24 +134,39 @@ pub async fn write(
 ) -> Result<Written, AppError> {
     refuse_if_running(app, place).await?;
     let before = find(app, place).await?;
-    let live_before = before.as_ref().filter(|object| !object.deleted);
-    let expected = expected(place, belief, before.as_ref())?;
-    let spec = canonical(app, place, spec, live_before)?;
-    let warnings = warnings_of(app, place, &spec)?;
-    let mut change = ObjectChange::new(
-        (place.project.clone(), place.kind, place.key.clone()),
-        expected,
-        Write::Put(spec.clone()),
-        actor_of(principal),
-        app.clock.now_us(),
-    );
-    change.reason = reason;
-    change.changes = difference(live_before.map(|object| &object.spec), Some(&spec));
+    let draft = draft(app, place, belief, spec, (before, &BTreeSet::new()))?;
+    definition::refuse_raise(app, principal, &draft)?;
+    let drafts = [draft];
+    let warnings = definition::check(app, place.project.as_str(), &drafts).map_err(|found| {
+        AppError::Invalid(found.into_iter().map(|(_, violation)| violation).collect())
+    })?;
+    let [draft] = drafts;
+    let created = draft.before.is_none();
+    let change = draft.into_change(app, principal, reason);
     let committed = commit(app, place, change).await?;
     Ok(Written {
         committed,
-        created: live_before.is_none(),
-        warnings,
+        created,
+        warnings: warnings.into_iter().flatten().collect(),
+    })
+}
+
+/// A definition on its way into storage, given what is there and which flags arrive with it.
+pub(super) fn draft(
+    app: &App,
+    place: &Place,
+    belief: Belief,
+    spec: Value,
+    (before, arriving): (Option<StoredObject>, &BTreeSet<String>),
+) -> Result<Draft, AppError> {
+    let expected = expected(place, belief, before.as_ref())?;
+    let before = before.filter(|object| !object.deleted);
+    let spec = definition::canonical(app, place, spec, before.as_ref(), arriving)?;
+    Ok(Draft {
+        place: place.clone(),
+        expected,
+        spec,
+        before,
     })
 }
 
@@ -205,6 +221,13 @@ pub async fn delete(
     let Belief::Revision(revision) = belief else {
         return Err(AppError::PreconditionRequired);
     };
+    if place.kind == ObjectKind::Flag && !principal.may(Permission::Raise, place.project.as_str()) {
+        return Err(AppError::Forbidden(
+            "a deleted flag gives each caller its own default, which may raise exposure; that \
+             takes the right to raise it"
+                .to_owned(),
+        ));
+    }
     refuse_if_running(app, place).await?;
     refuse_if_needed(app, place)?;
     let mut change = ObjectChange::new(
@@ -223,13 +246,33 @@ pub async fn delete(
 pub(crate) async fn commit(
     app: &App,
     place: &Place,
-    change: ObjectChange,
+    mut change: ObjectChange,
 ) -> Result<Committed, AppError> {
-    let committed = async { app.store()?.object_commit(change).await }
-        .await
-        .map_err(|error| refusal(&error, &place.what()))?;
+    refuse_while_behind(app, &place.project).await?;
+    let committed = async {
+        crate::notices::attach(app, &mut change).await?;
+        app.store()?.object_commit(change).await
+    }
+    .await
+    .map_err(|error| refusal(&error, &place.what()))?;
     crate::reconcile::serve_at_least(app, &place.project, committed.version()).await;
     Ok(committed)
+}
+
+/// Nothing is written into a database that is older than what is served: it would be acknowledged
+/// and not served.
+pub(super) async fn refuse_while_behind(app: &App, project: &ProjectKey) -> Result<(), AppError> {
+    let behind = crate::reconcile::storage_behind(app, project)
+        .await
+        .map_err(|error| refusal(&error, "the project"))?;
+    let served = app.live.project(project.as_str());
+    match (behind, served) {
+        (Some(stored), Some(served)) => Err(AppError::Unavailable {
+            reason: served.load().behind_at(stored),
+            retry_after_seconds: 60,
+        }),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn find(app: &App, place: &Place) -> Result<Option<StoredObject>, AppError> {
@@ -262,111 +305,16 @@ fn expected(
         (Belief::Unsaid, Some(_)) => Err(AppError::PreconditionRequired),
         (Belief::Unsaid | Belief::Absent, None) => Ok(Expected::Absent),
         (Belief::Revision(_), None) => Err(AppError::NotFound(place.what())),
+        (Belief::Revision(sent), Some(object)) if sent != object.revision => Err(AppError::Stale {
+            current: object.revision,
+        }),
         (Belief::Revision(revision), Some(_)) => Ok(Expected::Revision(revision)),
     }
 }
 
-/// The definition in the form that is stored, or everything that is wrong with it.
-fn canonical(
-    app: &App,
-    place: &Place,
-    spec: Value,
-    before: Option<&StoredObject>,
-) -> Result<Value, AppError> {
-    match place.kind {
-        ObjectKind::Flag => {
-            let key = place.key.as_str();
-            let wanted = FlagSpec::from_json(key, &spec)?;
-            let current = before.and_then(|object| FlagSpec::from_json(key, &object.spec).ok());
-            let project = place.project.as_str();
-            Ok(keep_owned(app, project, key, current.as_ref(), wanted)?.to_json())
-        }
-        ObjectKind::Segment => Ok(Segment::from_json(&spec, &app.flag_limits)?.to_json()),
-        ObjectKind::Rollout => {
-            let known = known_flag(app, place, &spec);
-            crate::rollouts::validate(&spec, known)?;
-            Ok(spec)
-        }
-        _ if spec.is_object() => Ok(spec),
-        _ => Err(AppError::invalid(
-            "",
-            "not-an-object",
-            "a definition is a JSON object",
-        )),
-    }
-}
-
-/// Whether the flag a rollout names is served.
-fn known_flag(app: &App, place: &Place, spec: &Value) -> bool {
-    let named = spec.get("flag").and_then(Value::as_str).unwrap_or_default();
-    app.live
-        .project(place.project.as_str())
-        .is_some_and(|project| project.peek().specs.contains_key(named))
-}
-
-/// Compiles the set as it would be, refuses what cannot be served, and returns what looks wrong.
-fn warnings_of(app: &App, place: &Place, spec: &Value) -> Result<Vec<Violation>, AppError> {
-    if !matches!(place.kind, ObjectKind::Flag | ObjectKind::Segment) {
-        return Ok(Vec::new());
-    }
-    let Some(project) = app.live.project(place.project.as_str()) else {
-        return Ok(Vec::new());
-    };
-    let candidate = with_change(&project.load(), place, spec);
-    let is_own = |warning: &&Warning| {
-        place.kind == ObjectKind::Segment || warning.flag.as_deref() == Some(place.key.as_str())
-    };
-    let violations: Vec<Violation> = candidate
-        .warnings
-        .iter()
-        .filter(is_own)
-        .map(|warning| {
-            Violation::at(
-                warning.pointer.clone(),
-                warning.code,
-                warning.message.clone(),
-            )
-        })
-        .collect();
-    let is_broken = |key: &str| {
-        candidate
-            .ruleset
-            .handle(key)
-            .is_some_and(|flag| candidate.ruleset.is_broken(flag))
-    };
-    let breaks = match place.kind {
-        ObjectKind::Flag => is_broken(place.key.as_str()),
-        _ => candidate
-            .specs
-            .iter()
-            .any(|(key, spec)| uses_segment(spec, place) && is_broken(key)),
-    };
-    if breaks {
-        Err(AppError::Invalid(violations))
-    } else {
-        Ok(violations)
-    }
-}
-
-fn with_change(current: &LiveSet, place: &Place, spec: &Value) -> LiveSet {
-    let mut source = current.source.clone();
-    let kind = if place.kind == ObjectKind::Flag {
-        &mut source.flags
-    } else {
-        &mut source.segments
-    };
-    kind.insert(place.key.as_str().to_owned(), spec.clone());
-    assemble(
-        place.project.as_str(),
-        &source,
-        &crate::stops::Overlay::default(),
-        None,
-    )
-}
-
 /// The policy of a started rollout stands until the rollout has ended: what guards a change is not
 /// edited while people are exposed to it.
-async fn refuse_if_running(app: &App, place: &Place) -> Result<(), AppError> {
+pub(super) async fn refuse_if_running(app: &App, place: &Place) -> Result<(), AppError> {
     if place.kind != ObjectKind::Rollout {
         return Ok(());
     }
@@ -393,11 +341,6 @@ fn refuse_if_needed(app: &App, place: &Place) -> Result<(), AppError> {
     let Some(project) = app.live.project(place.project.as_str()) else {
         return Ok(());
     };
-    let needs: fn(&FlagSpec, &Place) -> bool = match place.kind {
-        ObjectKind::Flag => needs_flag,
-        ObjectKind::Segment => uses_segment,
-        _ => return Ok(()),
-    };
     if place.kind == ObjectKind::Flag {
         let steering = app
             .rollouts
@@ -414,7 +357,7 @@ fn refuse_if_needed(app: &App, place: &Place) -> Result<(), AppError> {
     let dependants: Vec<&str> = set
         .specs
         .iter()
-        .filter(|(key, spec)| *key != place.key.as_str() && needs(spec, place))
+        .filter(|(key, spec)| *key != place.key.as_str() && definition::needs(spec, place))
         .map(|(key, _)| key.as_str())
         .collect();
     if dependants.is_empty() {
@@ -425,24 +368,6 @@ fn refuse_if_needed(app: &App, place: &Place) -> Result<(), AppError> {
         place.what(),
         dependants.join(", ")
     )))
-}
-
-fn needs_flag(spec: &FlagSpec, place: &Place) -> bool {
-    let named = |rule: &tidegate_flags::Rule| {
-        rule.prerequisites
-            .iter()
-            .any(|needed| needed.flag == place.key.as_str())
-    };
-    spec.rules.iter().any(named)
-}
-
-fn uses_segment(spec: &FlagSpec, place: &Place) -> bool {
-    let named = |rule: &tidegate_flags::Rule| {
-        rule.segments
-            .iter()
-            .any(|segment| segment == place.key.as_str())
-    };
-    spec.rules.iter().any(named)
 }
 
 /// A store error in the words of a use case. A fault of storage is never the caller's mistake.

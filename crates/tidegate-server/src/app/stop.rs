@@ -84,15 +84,21 @@ pub fn stop(
         .is_some()
         .then(|| next.off_variant.clone())
         .flatten();
-    let durable = app.stops.record(record);
+    let recorded = app
+        .stops
+        .record(record)
+        .map_err(|full| AppError::Unavailable {
+            reason: full.to_string(),
+            retry_after_seconds: 30,
+        })?;
     app.live.update(place.project.as_str(), |current| {
         current.map(|set| set.reassembled(&app.stops.overlay()))
     });
     app.changed.notify_one();
     Ok(Stopped {
-        id: id.to_string(),
-        record: id,
-        durable,
+        id: recorded.id.to_string(),
+        record: recorded.id,
+        durable: recorded.durable,
         serves,
     })
 }

@@ -15,12 +15,16 @@
 //! * A checksum that does not hold *before* the last commit line is damage, and is refused by name and offset.
 //! * A writer holds an exclusive lock, so the server and a command never write at once.
 //! * A delivery `(source, id)` that the log holds is not written again.
+//! * A large log has an [`index`] beside it, so that a writer reads only what was added since.
 //!
 //! A writer may commit many times: the server keeps one open, so that an append costs only itself.
 //!
 //! Must not know: what rows mean.
 
+mod index;
+
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -32,9 +36,13 @@ use tidegate_delivery::{DeliveryEvent, Moment};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 const HEADER: &str = r#"{"format":"tidegate-delivery-log","version":1}"#;
+const HEADER_BYTES: u64 = HEADER.len() as u64 + 1;
 const COMMIT_PREFIX: &[u8] = br#"{"commit":"#;
 /// Longest line: rows have bounded fields, so a longer one is damage.
 const MAX_LINE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Rows added since the last index that make writing one worth while.
+const ROWS_WORTH_AN_INDEX: u64 = 10_000;
 
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +88,8 @@ pub enum LogError {
         name: String,
     },
 }
+
+pub use index::Note;
 
 /// Where a project's log is.
 #[derive(Debug, Clone)]
@@ -148,6 +158,10 @@ impl DeliveryLog {
         })
     }
 
+    fn index_path(&self) -> PathBuf {
+        self.path.with_extension("index")
+    }
+
     /// How long the file is, torn bytes included; 0 where there is none yet.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -167,9 +181,7 @@ impl DeliveryLog {
             Err(error) => return Err(self.io(error)),
         };
         let extent = self.verify(&file)?;
-        file.seek(SeekFrom::Start(0))
-            .map_err(|error| self.io(error))?;
-        self.each_row(&file, extent, |line, offset| {
+        self.each_row(&mut file, (HEADER_BYTES, extent), |line, offset| {
             each(self.row(line, offset)?);
             Ok(())
         })?;
@@ -196,11 +208,29 @@ impl DeliveryLog {
             },
             TryLockError::Error(error) => self.io(error),
         })?;
-        let mut known = FxHashMap::default();
-        let extent = self.verify(&file)?;
-        file.seek(SeekFrom::Start(0))
-            .map_err(|error| self.io(error))?;
-        self.each_row(&file, extent, |line, offset| {
+        let index = index::load(&self.index_path(), &mut file);
+        let (from, extent) = match &index {
+            Some(index) => {
+                let start = LogExtent {
+                    rows: index.rows,
+                    committed_bytes: index.committed_bytes,
+                    torn_bytes: 0,
+                };
+                file.seek(SeekFrom::Start(index.committed_bytes))
+                    .map_err(|error| self.io(error))?;
+                let mut rest = BufReader::with_capacity(1 << 18, &file);
+                (index.committed_bytes, self.commits(&mut rest, start)?)
+            }
+            None => {
+                file.seek(SeekFrom::Start(0))
+                    .map_err(|error| self.io(error))?;
+                (HEADER_BYTES, self.verify(&file)?)
+            }
+        };
+        let index = index.unwrap_or_default();
+        let indexed_rows = index.rows;
+        let (mut known, notes) = (index.known, index.notes);
+        self.each_row(&mut file, (from, extent), |line, offset| {
             let held: HeldRow<'_> = serde_json::from_slice(line)
                 .map_err(|error| self.damaged(offset, error.to_string()))?;
             known.insert(key_of(&held.source, &held.id), xxh3_64(line));
@@ -214,12 +244,15 @@ impl DeliveryLog {
         if start == 0 {
             writeln!(file, "{HEADER}").map_err(|error| self.io(error))?;
             sync_folder(folder).map_err(|error| self.io(error))?;
-            start = HEADER.len() as u64 + 1;
+            start = HEADER_BYTES;
         }
         Ok(LogWriter {
             log: self.clone(),
             file: BufWriter::with_capacity(1 << 20, file),
             known,
+            notes,
+            indexed_rows,
+            committed_rows: extent.rows,
             start,
             rows: 0,
             bytes: 0,
@@ -233,7 +266,7 @@ impl DeliveryLog {
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut extent = LogExtent::default();
         let mut line = Vec::new();
-        let mut offset = self.read_line(&mut reader, &mut line, 0)?;
+        let offset = self.read_line(&mut reader, &mut line, 0)?;
         if line != format!("{HEADER}\n").as_bytes() {
             // A crash while the header itself was written leaves a file that holds nothing yet.
             if HEADER.as_bytes().starts_with(&line) {
@@ -249,10 +282,24 @@ impl DeliveryLog {
             });
         }
         extent.committed_bytes = offset;
+        self.commits(&mut reader, extent)
+    }
+
+    /// Checks every commit after an extent that was checked before.
+    fn commits(
+        &self,
+        reader: &mut impl BufRead,
+        mut extent: LogExtent,
+    ) -> Result<LogExtent, LogError> {
+        let mut line = Vec::new();
+        let mut offset = extent.committed_bytes;
         let mut batch = Batch::default();
-        while line.ends_with(b"\n") {
-            offset += self.read_line(&mut reader, &mut line, offset)?;
-            if line.ends_with(b"\n") && line.starts_with(COMMIT_PREFIX) {
+        loop {
+            offset += self.read_line(reader, &mut line, offset)?;
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            if line.starts_with(COMMIT_PREFIX) {
                 batch
                     .check(&line)
                     .map_err(|cause| self.damaged(extent.committed_bytes, cause))?;
@@ -267,16 +314,18 @@ impl DeliveryLog {
         Ok(extent)
     }
 
-    /// Walks the rows of a verified extent.
+    /// Walks the rows of a verified extent, from an offset at which a line begins.
     fn each_row(
         &self,
-        file: impl Read,
-        extent: LogExtent,
+        file: &mut File,
+        (from, extent): (u64, LogExtent),
         mut each: impl FnMut(&[u8], u64) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
+        file.seek(SeekFrom::Start(from))
+            .map_err(|error| self.io(error))?;
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut line = Vec::new();
-        let mut offset = self.read_line(&mut reader, &mut line, 0)?;
+        let mut offset = from;
         while offset < extent.committed_bytes {
             let start = offset;
             offset += self.read_line(&mut reader, &mut line, start)?;
@@ -379,6 +428,10 @@ pub struct LogWriter {
     log: DeliveryLog,
     file: BufWriter<File>,
     known: FxHashMap<u128, u64>,
+    notes: BTreeMap<String, Vec<u8>>,
+    /// Rows that the index beside the log covers.
+    indexed_rows: u64,
+    committed_rows: u64,
     start: u64,
     rows: u64,
     bytes: u64,
@@ -446,10 +499,40 @@ impl LogWriter {
             .and_then(|()| self.file.get_ref().sync_data())
             .map_err(|error| self.log.io(error))?;
         self.start += self.bytes + line.len() as u64;
+        self.committed_rows += rows;
         self.rows = 0;
         self.bytes = 0;
         self.checksum = Xxh3::new();
         Ok(rows)
+    }
+
+    /// What was noted under this name when the index was written; rows after that were handed to `each`.
+    #[must_use]
+    pub fn note(&self, name: &str) -> Option<&[u8]> {
+        self.notes.get(name).map(Vec::as_slice)
+    }
+
+    /// Writes the index anew, with a note, if enough has been added to make that worth while.
+    ///
+    /// # Errors
+    /// As the system says; the log is whole without an index.
+    pub fn keep_index(&mut self, note: &Note<'_>) -> io::Result<()> {
+        if self.committed_rows - self.indexed_rows < ROWS_WORTH_AN_INDEX {
+            return Ok(());
+        }
+        let extent = (self.start, self.committed_rows);
+        let path = self.log.index_path();
+        let saved = index::save(
+            &path,
+            self.file.get_mut(),
+            extent,
+            &self.known,
+            (&self.notes, note),
+        );
+        self.file.get_mut().seek(SeekFrom::Start(self.start))?;
+        saved?;
+        self.indexed_rows = self.committed_rows;
+        Ok(())
     }
 
     /// Leaves the log as it was at the last commit.

@@ -106,7 +106,7 @@ impl Delivery {
         let shared = Arc::new(Shared {
             data_dir: data_dir.to_owned(),
             logs: Mutex::default(),
-            secrets: SecretBook::open(&folder.join("webhook-secrets.json"))?,
+            secrets: SecretBook::open(&folder.join("webhook-secrets.json")),
             outcomes: Mutex::default(),
             meters: WebhookMeters::default(),
         });

@@ -112,27 +112,28 @@ pub enum SecretError {
 #[derive(Debug)]
 pub struct SecretBook {
     path: PathBuf,
+    /// Why the file could not be read; it is then left as it is, and no webhook is taken.
+    unreadable: Option<String>,
     kept: RwLock<Vec<Kept>>,
 }
 
 impl SecretBook {
-    /// Opens the file; none yet is an empty book.
-    ///
-    /// # Errors
-    /// A file that cannot be read as one: better no start than webhooks from anybody.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let kept = match fs::metadata(path) {
-            Ok(about) if about.len() > MAX_FILE_BYTES => {
-                return Err(io::Error::other(format!("{} is too large", path.display())));
+    /// Opens the file; none yet is an empty book. One that cannot be read is empty too and is not written over:
+    /// webhooks are turned away then, and everything else goes on.
+    #[must_use]
+    pub fn open(path: &Path) -> Self {
+        let (kept, unreadable) = match load(path) {
+            Ok(kept) => (kept, None),
+            Err(error) => {
+                tracing::error!(%error, "webhook secrets cannot be read; no webhook is taken");
+                (Vec::new(), Some(error.to_string()))
             }
-            Ok(_) => serde_json::from_slice(&fs::read(path)?)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
         };
-        Ok(Self {
+        Self {
             path: path.to_owned(),
+            unreadable,
             kept: RwLock::new(kept),
-        })
+        }
     }
 
     /// The secrets of a project and source; those that have ended are among them and match nothing.
@@ -223,6 +224,11 @@ impl SecretBook {
         &self,
         work: impl FnOnce(&mut Vec<Kept>) -> Result<(), SecretError>,
     ) -> Result<(), SecretError> {
+        if let Some(reason) = &self.unreadable {
+            return Err(
+                io::Error::other(format!("the file of secrets is unreadable: {reason}")).into(),
+            );
+        }
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = kept.clone();
         work(&mut next)?;
@@ -233,6 +239,19 @@ impl SecretBook {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Kept>> {
         self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(path: &Path) -> io::Result<Vec<Kept>> {
+    match fs::metadata(path) {
+        Ok(about) if about.len() > MAX_FILE_BYTES => Err(io::Error::other(format!(
+            "{} has {} bytes, and at most {MAX_FILE_BYTES} are read",
+            path.display(),
+            about.len()
+        ))),
+        Ok(_) => Ok(serde_json::from_slice(&fs::read(path)?)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -295,7 +314,7 @@ mod tests {
     fn two_keys_live_while_one_takes_over_from_the_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
-        let book = SecretBook::open(&path).unwrap();
+        let book = SecretBook::open(&path);
         let mint = |wanted, now| book.mint("p", WebhookSource::GitHub, wanted, now);
         mint(Wanted::default(), at(0)).unwrap();
         let rotated = Wanted {
@@ -310,17 +329,27 @@ mod tests {
         ));
         mint(Wanted::default(), at(26)).unwrap();
         assert_eq!(live(&book, at(26)), 2);
-        let reopened = SecretBook::open(&path).unwrap();
+        let reopened = SecretBook::open(&path);
         assert_eq!(reopened.list("p", at(26)), book.list("p", at(26)));
         assert_eq!(reopened.list("q", at(26)), []);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs::write(&path, "[{").unwrap();
+        let broken = SecretBook::open(&path);
+        assert!(broken.of("p", WebhookSource::GitHub).is_empty());
+        let refused = broken.mint("p", WebhookSource::GitHub, Wanted::default(), at(26));
+        assert!(matches!(refused, Err(SecretError::Io(_))));
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            b"[{",
+            "it is left for whoever mends it"
+        );
     }
 
     #[test]
     fn a_revoked_secret_is_gone_and_a_short_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let book = SecretBook::open(&folder.path().join("s.json")).unwrap();
+        let book = SecretBook::open(&folder.path().join("s.json"));
         let made = book
             .mint("p", WebhookSource::Generic, Wanted::default(), at(0))
             .unwrap();

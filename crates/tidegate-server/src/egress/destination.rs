@@ -6,7 +6,7 @@
 //! without zone. `2130706433`, `0x7f.1`, `0177.0.0.1` and `127.1`, which the operating system's
 //! resolver would happily read as 127.0.0.1, are refused by their form.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest text, in bytes.
@@ -136,6 +136,21 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/...", self.origin())
     }
+}
+
+/// A text as one piece of a path or query, percent-encoded.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 fn shown(host: &Host, port: u16, is_https: bool) -> String {
@@ -279,6 +294,12 @@ mod tests {
         }
         let long = format!("https://example.com/{}", "a".repeat(MAX_LENGTH));
         assert_eq!(Destination::parse(&long), Err(BadUrl::TooLong));
+    }
+
+    #[test]
+    fn a_piece_of_an_address_cannot_leave_its_place() {
+        assert_eq!(encoded("a/b?c=ü&d"), "a%2Fb%3Fc%3D%C3%BC%26d");
+        assert_eq!(encoded("a-b.c_d~1"), "a-b.c_d~1");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Map, Value, json};
+use tidegate_flags::FlagHandle;
 use tonic::Status;
 
 use super::selector::Selector;
@@ -194,22 +195,15 @@ fn selected_keys(selector: &Selector, set: &LiveSet) -> Option<BTreeSet<String>>
     if selector.is_everything(&set.project) {
         return None;
     }
-    let admitted = set
-        .ruleset
-        .keys()
-        .filter(|key| is_selected(selector, set, key));
-    Some(admitted.map(str::to_owned).collect())
+    let all = set.ruleset.keys().zip(set.ruleset.handles());
+    let admitted = all.filter(|(_, handle)| is_selected(selector, set, *handle));
+    Some(admitted.map(|(key, _)| key.to_owned()).collect())
 }
 
-/// Whether the flag `key` of `set` is within `selector`.
-pub(crate) fn is_selected(selector: &Selector, set: &LiveSet, key: &str) -> bool {
-    let own = set
-        .ruleset
-        .handle(key)
-        .and_then(|handle| set.ruleset.flag_to_flagd_json(handle))
-        .and_then(|flag| flag.get("metadata"))
-        .and_then(Value::as_object);
-    selector.admits(&set.project, own.unwrap_or(set.ruleset.metadata()))
+/// Whether the flag `handle` of `set` is within `selector`.
+pub(crate) fn is_selected(selector: &Selector, set: &LiveSet, handle: FlagHandle) -> bool {
+    let metadata = set.ruleset.flag_metadata(handle);
+    metadata.is_some_and(|metadata| selector.admits(&set.project, metadata))
 }
 
 /// Changes as they look to somebody who sees `before` and then `after` of all flags.

@@ -1,6 +1,6 @@
-//! The flagd protocols: evaluation v1 and v2, and sync v1.
+//! The flagd protocols: evaluation v1 and v2, and sync v1; and OTLP's collector services.
 //!
-//! This is the only place that knows protobuf. What is decided is decided by `tidegate-flags`;
+//! This is the only place that knows the protobuf of flags. What is decided is decided by `tidegate-flags`;
 //! here it is translated, and nothing else. The services are ordinary routes of the one router,
 //! so the same guard asks for the same credentials, permissions, limits and rates as everywhere.
 //! The evaluation services answer two protocols on the same paths, told apart by content type:
@@ -12,6 +12,7 @@ pub mod codec;
 pub(crate) mod evaluation_v1;
 mod evaluation_v2;
 pub(crate) mod events;
+pub(crate) mod otlp;
 pub mod proto;
 pub mod selector;
 pub(crate) mod status;

@@ -98,13 +98,9 @@ impl Documents {
 
 /// The flags of `set` that `selector` admits, as a flagd document.
 fn document(set: &LiveSet, selector: &Selector) -> String {
-    let mut document = set.ruleset.to_flagd_json();
-    if !selector.is_everything(&set.project)
-        && let Some(Value::Object(flags)) = document.get_mut("flags")
-    {
-        flags.retain(|key, _| is_selected(selector, set, key));
-    }
-    document.to_string()
+    let is_everything = selector.is_everything(&set.project);
+    set.ruleset
+        .to_flagd_json(|flag| is_everything || is_selected(selector, set, flag))
 }
 
 #[tonic::async_trait]

@@ -1,13 +1,14 @@
 //! The audit trail over REST, oldest first from a sequence on.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tidegate_store::audit::AuditNote;
 use tidegate_store::{AuditEntry, AuditQuery, ProjectKey};
 
 use super::query::{Parameters, Query, Sent};
+use crate::access::Principal;
 use crate::app::objects::refusal;
 use crate::app::{App, AppError};
 use crate::time_text::rfc3339;
@@ -27,9 +28,11 @@ impl Parameters for Page {
     }
 }
 
-/// `GET /api/v1/projects/{project}/audit`
+/// `GET /api/v1/projects/{project}/audit`; whoever manages everyone also sees what concerns no
+/// project, such as changes of people.
 pub(crate) async fn list(
     State(app): State<App>,
+    Extension(principal): Extension<Principal>,
     Path(project): Path<String>,
     Query(page): Query<Page>,
 ) -> Result<Response, AppError> {
@@ -37,6 +40,7 @@ pub(crate) async fn list(
         .map_err(|error| AppError::invalid("/project", "bad-key", error.to_string()))?;
     let query = AuditQuery {
         project: Some(project),
+        with_whole_store: principal.manages_everyone(),
         after: page.after.unwrap_or(0),
         limit: page.limit.unwrap_or(100),
         ..AuditQuery::default()

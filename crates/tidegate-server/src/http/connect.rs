@@ -76,7 +76,10 @@ pub(crate) fn refusal(http: StatusCode, status: &Status) -> Response {
     let mut response = failure(status);
     if matches!(
         http,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::NOT_FOUND
     ) {
         *response.status_mut() = http;
     }

@@ -1,7 +1,8 @@
-//! Which web pages of other origins may evaluate flags from a browser.
+//! Which web pages of other origins may evaluate flags and send events from a browser.
 //!
-//! Nobody, unless the operator lists them. Only the protocols browsers evaluate with are opened
-//! (OFREP with its event stream, and Connect); administration never is. Cookies are never allowed
+//! Nobody, unless the operator lists them. Only the protocols browsers evaluate with (OFREP with
+//! its event stream, and Connect) and send events by (the native door, and OTLP over HTTP) are
+//! opened; administration never is. Cookies are never allowed
 //! across origins, so a listed page has the rights of the token it holds and no more.
 
 use axum::extract::{Request, State};
@@ -17,9 +18,17 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 
 /// Paths that begin so are evaluation, as browsers do it.
-const OPENED: [&str; 2] = ["/ofrep/", "/flagd.evaluation."];
-const HEADERS: &str = "authorization, content-type, x-api-key, if-none-match, \
-                       connect-protocol-version, connect-timeout-ms, flagd-selector";
+const EVALUATION: [&str; 2] = ["/ofrep/", "/flagd.evaluation."];
+/// Where browsers send events to.
+const EVENTS: [&str; 4] = ["/api/v1/events", "/v1/logs", "/v1/traces", "/v1/metrics"];
+const HEADERS: &str = "authorization, content-type, content-encoding, x-api-key, if-none-match, \
+                       connect-protocol-version, connect-timeout-ms, flagd-selector, \
+                       tidegate-sent-at, tidegate-source";
+
+/// Whether listed pages may call a path.
+fn is_opened(path: &str) -> bool {
+    EVALUATION.iter().any(|prefix| path.starts_with(prefix)) || EVENTS.contains(&path)
+}
 
 /// The origins an operator listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,8 +76,7 @@ fn is_origin(text: &str) -> bool {
 
 /// Answers preflights and marks answers, for listed origins on opened paths.
 pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_opened = OPENED.iter().any(|prefix| path.starts_with(prefix));
+    let is_opened = is_opened(request.uri().path());
     let origin = request.headers().get(ORIGIN).cloned();
     let allowed = origin.filter(|origin| app.operations.allowed_origins.contain(origin));
     if !is_opened {
@@ -110,6 +118,22 @@ fn mark(headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evaluation_and_events_are_opened_and_nothing_beside_them() {
+        for (path, expected) in [
+            ("/ofrep/v1/evaluate/flags", true),
+            ("/flagd.evaluation.v1.Service/ResolveAll", true),
+            ("/api/v1/events", true),
+            ("/v1/traces", true),
+            ("/api/v1/events/anything", false),
+            ("/v1/tracesx", false),
+            ("/api/v1/projects/default/flags", false),
+            ("/metrics", false),
+        ] {
+            assert_eq!(is_opened(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn only_what_a_browser_would_send_is_an_origin() {

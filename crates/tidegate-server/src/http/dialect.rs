@@ -17,6 +17,8 @@ use tonic::{Code, Status};
 
 use super::problem::Problem;
 use crate::grpc::is_grpc;
+use crate::otlp::Encoding;
+use crate::otlp::answer::Refusal;
 
 /// The longest refusal of the framework that is repeated, in bytes.
 const LONGEST_REFUSAL: usize = 4096;
@@ -33,6 +35,8 @@ pub enum Dialect {
     Manifest,
     /// gRPC or Connect, whichever the request speaks.
     Rpc,
+    /// OTLP: `google.rpc.Status` in the encoding of the request, or gRPC.
+    Otlp,
 }
 
 impl Dialect {
@@ -42,6 +46,8 @@ impl Dialect {
             path if path.starts_with("/ofrep/") => Self::Ofrep,
             path if path.starts_with("/openfeature/") => Self::Manifest,
             path if path.starts_with("/flagd.") => Self::Rpc,
+            path if path.starts_with("/v1/") => Self::Otlp,
+            path if path.starts_with("/opentelemetry.") => Self::Otlp,
             _ => Self::Problem,
         }
     }
@@ -52,13 +58,18 @@ impl Dialect {
 pub(crate) struct Speech {
     dialect: Dialect,
     is_grpc: bool,
+    /// Of an OTLP request; JSON where it has none that is known.
+    encoding: Encoding,
 }
 
 impl Speech {
     /// The words for a request with these headers on a route of `dialect`.
     pub(crate) fn new(dialect: Dialect, headers: &HeaderMap) -> Self {
-        let is_grpc = is_grpc(headers);
-        Self { dialect, is_grpc }
+        Self {
+            dialect,
+            is_grpc: is_grpc(headers),
+            encoding: super::otlp::encoding_of(headers).unwrap_or(Encoding::Json),
+        }
     }
 
     /// The words for a request that met no route.
@@ -70,6 +81,7 @@ impl Speech {
     pub(crate) fn say(self, problem: Problem) -> Response {
         let retry_after = problem.retry_after_seconds();
         let mut response = match self.dialect {
+            Dialect::Otlp => self.say_in_otlp(&problem),
             _ if self.is_grpc => status_of(&problem).into_http(),
             Dialect::Problem => return problem.into_response(),
             Dialect::Ofrep => in_ofrep(&problem),
@@ -81,6 +93,20 @@ impl Speech {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+
+    /// In OTLP another try is announced in the body too.
+    fn say_in_otlp(self, problem: &Problem) -> Response {
+        let refusal = Refusal {
+            http: problem.status().as_u16(),
+            code: status_of(problem).code(),
+            message: problem.sentence(),
+            retry_after_seconds: problem.retry_after_seconds(),
+        };
+        match self.is_grpc {
+            true => crate::grpc::otlp::refused(&refusal),
+            false => super::otlp::refused(&refusal, self.encoding),
+        }
     }
 
     /// `response`, unless it is a refusal of the framework's own: then the same in our words.

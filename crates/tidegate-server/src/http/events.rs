@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::problem::Problem;
+use super::sent_at::{arrival, source_of};
 use crate::access::Principal;
 use crate::app::{App, AppError};
 
@@ -31,10 +32,15 @@ pub(crate) async fn ingest(
         Some(batch) => batch,
         None => return Ok(Problem::too_large(MAX_BATCH_BYTES).into_response()),
     };
+    let arrival = arrival(&headers, app.clock.now_us());
+    let source = source_of(&headers);
     let ingested = app
         .events
-        .ingest(principal.default_project(), &batch, app.clock.now_us())
+        .ingest(principal.default_project(), &batch, arrival)
         .await?;
+    let newest_us = ingested.batch.newest_us;
+    app.operations
+        .note_clock(&principal, source, arrival, newest_us);
     let all_refused = ingested.appended.accepted == 0
         && ingested.appended.duplicates == 0
         && ingested.batch.rejected_events > 0;

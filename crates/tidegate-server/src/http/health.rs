@@ -27,5 +27,16 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
         .iter()
         .filter_map(|key| app.live.project(key))
         .any(|project| project.peek().stale_since_us.is_some());
-    Json(json!({ "status": "ready", "stale": is_stale })).into_response()
+    let is_behind = projects
+        .iter()
+        .filter_map(|key| app.live.project(key))
+        .any(|project| project.peek().storage_behind.is_some());
+    let storage = if is_behind {
+        "older than what is served; see /status"
+    } else if app.storage.get().is_none() {
+        "not open"
+    } else {
+        "open"
+    };
+    Json(json!({ "status": "ready", "stale": is_stale, "storage": storage })).into_response()
 }

@@ -22,6 +22,7 @@ pub(crate) async fn metrics(
 ) -> Response {
     let mut page = Page::default();
     counted(&mut page, &app);
+    otlp(&mut page, &app, &principal);
     projects(&mut page, &app, &principal);
     stops(&mut page, &app);
     rollouts(&mut page, &app, &principal);
@@ -48,6 +49,28 @@ fn counted(page: &mut Page, app: &App) {
     page.family(
         &table::EVENTS,
         outcomes.map(|(outcome, count)| ([outcome], count)),
+    );
+}
+
+fn otlp(page: &mut Page, app: &App, principal: &Principal) {
+    let meters = &app.otlp.meters;
+    page.family(&table::OTLP_RECORDS, meters.records());
+    page.single(&table::OTLP_REFUSED, meters.requests_refused());
+    page.single(&table::OTLP_LEFT_OUT, meters.attributes_left_out());
+    page.family(&table::OTLP_JOINED, meters.joins());
+    let mut projects = app.otlp.projects();
+    projects.retain(|(project, _)| principal.belongs_to(project));
+    page.family(
+        &table::OTLP_WAITING,
+        projects
+            .iter()
+            .map(|(project, state)| ([project.as_str()], state.waiting.len())),
+    );
+    page.family(
+        &table::OTLP_FORGOTTEN,
+        projects
+            .iter()
+            .map(|(project, state)| ([project.as_str()], state.waiting.forgotten())),
     );
 }
 

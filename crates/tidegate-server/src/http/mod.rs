@@ -2,6 +2,7 @@
 
 mod audit;
 mod body;
+mod changes;
 pub(crate) mod connect;
 pub mod cors;
 mod delivery;
@@ -12,15 +13,21 @@ mod events;
 mod health;
 pub(crate) mod manifest;
 mod metrics;
+mod notices;
 mod objects;
 mod ofrep;
 mod openapi;
+pub(crate) mod otlp;
 mod pages;
+mod people;
 pub(crate) mod problem;
 mod query;
+mod reports;
 mod rollouts;
 pub mod routes;
+pub(crate) mod sent_at;
 mod sign_in;
+mod sources;
 pub(crate) mod sse;
 mod status;
 mod stored_events;
@@ -43,6 +50,8 @@ const MIB: usize = 1024 * KIB;
 const SMALL: usize = 256 * KIB;
 /// One definition.
 const DEFINITION: usize = MIB;
+/// What one `apply` may send.
+const MANY_DEFINITIONS: usize = 4 * MIB;
 /// A batch of events, before decompression.
 const EVENTS: usize = 16 * MIB;
 /// Routes that take no body.
@@ -56,10 +65,15 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = evaluation(routes);
     routes = definitions(routes);
     routes = stored_event_routes(routes);
+    routes = report_routes(routes);
     routes = rollout_routes(routes);
+    routes = outward(routes);
     routes = administration(routes);
+    routes = membership(routes);
+    routes = otlp::routes(routes);
     routes = delivery::routes(routes);
     routes = crate::grpc::routes(routes);
+    routes = crate::grpc::otlp::routes(routes);
     routes = sse::routes(routes);
     routes = manifest::routes(routes);
     let (router, rows) = routes.finish();
@@ -135,6 +149,13 @@ fn people(routes: Routes) -> Routes {
         NO_BODY,
         "The page to sign in at",
     );
+    let change = row(
+        Verb::Get,
+        "/sign-in/password",
+        Access::Public,
+        NO_BODY,
+        "The page to change a password at",
+    );
     let leave = row(
         Verb::Post,
         "/sign-out",
@@ -151,6 +172,11 @@ fn people(routes: Routes) -> Routes {
         .add(
             form("/sign-in/link", "Set a password by a one-time link"),
             sign_in::follow_link,
+        )
+        .add(change, sign_in::password_page)
+        .add(
+            form("/sign-in/password", "Change a password by the one before"),
+            sign_in::change_password,
         )
         .add(leave, sign_in::sign_out)
 }
@@ -180,6 +206,8 @@ fn definitions(routes: Routes) -> Routes {
     const HISTORY: &str = "/api/v1/projects/{project}/{collection}/{key}/history";
     const KILL: &str = "/api/v1/projects/{project}/flags/{key}/kill";
     const REVIVE: &str = "/api/v1/projects/{project}/flags/{key}/revive";
+    const CHANGES: &str = "/api/v1/projects/{project}/changes";
+    const CHECK: &str = "/api/v1/projects/{project}/changes/check";
     const EXPLAIN: &str = "/api/v1/projects/{project}/flags/{key}/evaluate";
     let read = |path, summary| {
         row(
@@ -217,6 +245,25 @@ fn definitions(routes: Routes) -> Routes {
         .add(
             act(KILL, P::Stop, "Serve the off variant to everybody at once"),
             objects::kill,
+        )
+        .add(
+            write(
+                Verb::Post,
+                CHANGES,
+                MANY_DEFINITIONS,
+                "Change many objects, or none",
+            ),
+            changes::apply,
+        )
+        .add(
+            row(
+                Verb::Post,
+                CHECK,
+                Access::Needs(P::ConfigRead),
+                MANY_DEFINITIONS,
+                "Say what changes would do, and all that is wrong with them",
+            ),
+            changes::check,
         )
         .add(act(REVIVE, P::Raise, "Lift a kill"), objects::revive)
         .add(
@@ -268,6 +315,39 @@ fn stored_event_routes(routes: Routes) -> Routes {
         )
 }
 
+fn report_routes(routes: Routes) -> Routes {
+    const METRIC: &str = "/api/v1/projects/{project}/metrics/{key}/report";
+    const JOURNEY: &str = "/api/v1/projects/{project}/journeys/{key}/report";
+    const USAGE: &str = "/api/v1/projects/{project}/reports/usage";
+    const RETENTION: &str = "/api/v1/projects/{project}/reports/retention";
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    routes
+        .add(
+            read(METRIC, "A metric by the variants of a flag"),
+            reports::metric,
+        )
+        .add(
+            read(JOURNEY, "A journey: steps, drop-off and times"),
+            reports::journey,
+        )
+        .add(
+            read(USAGE, "How many units use what, by period"),
+            reports::usage,
+        )
+        .add(
+            read(RETENTION, "Who came back in which later period"),
+            reports::retention,
+        )
+}
+
 fn rollout_routes(routes: Routes) -> Routes {
     const START: &str = "/api/v1/projects/{project}/rollouts/{key}/start";
     const RESUME: &str = "/api/v1/projects/{project}/rollouts/{key}/resume";
@@ -276,6 +356,7 @@ fn rollout_routes(routes: Routes) -> Routes {
     const PROTECT: &str = "/api/v1/projects/{project}/rollouts/{key}/{action}";
     const REPORT: &str = "/api/v1/projects/{project}/rollouts/{key}/report";
     const REPLAY: &str = "/api/v1/projects/{project}/rollouts/{key}/replay";
+    const CHECK: &str = "/api/v1/projects/{project}/rollouts/{key}/check";
     let act = |path, permission, summary| {
         row(Verb::Post, path, Access::Needs(permission), SMALL, summary)
     };
@@ -311,8 +392,84 @@ fn rollout_routes(routes: Routes) -> Routes {
             rollouts::report,
         )
         .add(
+            read(
+                CHECK,
+                "Whether a rollout may start, and what its guards would see",
+            ),
+            rollouts::check,
+        )
+        .add(
             read(REPLAY, "Make every kept plan again and compare"),
             rollouts::replay,
+        )
+}
+
+fn outward(routes: Routes) -> Routes {
+    const SELF_TEST: &str = "/api/v1/projects/{project}/sources/{key}/self-test";
+    const ENDPOINTS: &str = "/api/v1/projects/{project}/webhook-endpoints";
+    const ENDPOINT: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}";
+    const ROTATE: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/rotate";
+    const TEST: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/test";
+    const DELIVERIES: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/deliveries";
+    const REDELIVER: &str = "/api/v1/projects/{project}/webhook-endpoints/{key}/redeliver";
+    let read = |path, summary| {
+        row(
+            Verb::Get,
+            path,
+            Access::Needs(P::ConfigRead),
+            NO_BODY,
+            summary,
+        )
+    };
+    let write = |path, summary| {
+        row(
+            Verb::Post,
+            path,
+            Access::Needs(P::ConfigWrite),
+            SMALL,
+            summary,
+        )
+    };
+    let manage = |verb, path, limit, summary| {
+        row(verb, path, Access::Needs(P::AccessManage), limit, summary)
+    };
+    let create = "Make a webhook endpoint; its secret is shown once";
+    let rotate = "Give a webhook endpoint a new key, shown once";
+    routes
+        .add(
+            read(SELF_TEST, "How a source stands with its self-test"),
+            sources::standing,
+        )
+        .add(
+            write(SELF_TEST, "Begin the self-test of a source"),
+            sources::begin,
+        )
+        .add(read(ENDPOINTS, "List webhook endpoints"), notices::list)
+        .add(
+            manage(Verb::Post, ENDPOINTS, SMALL, create),
+            notices::create,
+        )
+        .add(
+            manage(Verb::Delete, ENDPOINT, NO_BODY, "Remove a webhook endpoint"),
+            notices::delete,
+        )
+        .add(manage(Verb::Post, ROTATE, SMALL, rotate), notices::rotate)
+        .add(
+            manage(Verb::Post, TEST, SMALL, "Send a test message"),
+            notices::test,
+        )
+        .add(
+            read(DELIVERIES, "What became of the last deliveries"),
+            notices::deliveries,
+        )
+        .add(
+            manage(
+                Verb::Post,
+                REDELIVER,
+                SMALL,
+                "Put dead letters back in line",
+            ),
+            notices::redeliver,
         )
 }
 
@@ -354,6 +511,47 @@ fn administration(routes: Routes) -> Routes {
                 "The same in numbers, for Prometheus",
             ),
             metrics::metrics,
+        )
+}
+
+fn membership(routes: Routes) -> Routes {
+    const PEOPLE: &str = "/api/v1/projects/{project}/people";
+    const PERSON: &str = "/api/v1/projects/{project}/people/{person}";
+    const ROLES: &str = "/api/v1/projects/{project}/people/{person}/roles";
+    const ACTION: &str = "/api/v1/projects/{project}/people/{person}/{action}";
+    let manage = |verb, path, limit, summary| {
+        row(verb, path, Access::Needs(P::AccessManage), limit, summary)
+    };
+    routes
+        .add(
+            manage(Verb::Get, PEOPLE, NO_BODY, "List people and their roles"),
+            people::list,
+        )
+        .add(
+            manage(
+                Verb::Post,
+                PEOPLE,
+                SMALL,
+                "Add a person; the link is shown once",
+            ),
+            people::add,
+        )
+        .add(
+            manage(Verb::Put, ROLES, SMALL, "Replace a person's roles"),
+            people::set_roles,
+        )
+        .add(
+            manage(
+                Verb::Post,
+                ACTION,
+                NO_BODY,
+                "Reset a person's password, disable or enable them",
+            ),
+            people::act,
+        )
+        .add(
+            manage(Verb::Delete, PERSON, NO_BODY, "Forget a person"),
+            people::forget,
         )
 }
 

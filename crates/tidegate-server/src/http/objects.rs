@@ -20,12 +20,14 @@ use crate::app::objects::{Belief, Place};
 use crate::app::{App, AppError, Violation, objects, stop};
 
 /// The kinds that live under `/api/v1/projects/{project}/{collection}`.
-pub(crate) const COLLECTIONS: [(&str, ObjectKind); 5] = [
+pub(crate) const COLLECTIONS: [(&str, ObjectKind); 7] = [
+    ("sets", ObjectKind::Set),
     ("flags", ObjectKind::Flag),
     ("segments", ObjectKind::Segment),
     ("metrics", ObjectKind::Metric),
     ("journeys", ObjectKind::Journey),
     ("rollouts", ObjectKind::Rollout),
+    ("sources", ObjectKind::Source),
 ];
 
 /// An object as it is answered.

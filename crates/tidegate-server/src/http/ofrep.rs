@@ -6,7 +6,7 @@
 //! flagd's selector narrows both, as over gRPC ([`crate::grpc::selector`]); it is part of the tag.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Path, Request, State};
+use axum::extract::{Extension, FromRequest as _, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -68,40 +68,23 @@ impl Serialize for Metadata<'_> {
     }
 }
 
-/// What a request says beside its context.
+/// Who asks, and for which flags.
 struct Asked {
     principal: Principal,
     selector: Selector,
 }
 
-impl Asked {
-    /// `key` is the flag that is asked for, if it is one.
-    fn of(request: &Request, key: Option<&str>) -> Result<Self, Response> {
-        let Some(principal) = request.extensions().get::<Principal>() else {
-            return Err(StatusCode::UNAUTHORIZED.into_response());
-        };
-        let selector = Selector::of_request(request.headers(), "")
-            .map_err(|error| bad_request(key, ErrorCode::General, &error.to_string()))?;
-        Ok(Self {
-            principal: principal.clone(),
-            selector,
-        })
-    }
-
-    fn project(&self) -> &str {
-        self.principal.default_project()
-    }
-}
-
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(crate) async fn evaluate_one(
     State(app): State<App>,
+    Extension(principal): Extension<Principal>,
     Path(key): Path<String>,
     request: Request,
 ) -> Result<Response, Response> {
-    let asked = Asked::of(&request, Some(&key))?;
+    let selector = Selector::of_request(request.headers(), "")
+        .map_err(|error| bad_request(Some(&key), ErrorCode::General, &error.to_string()))?;
     let body = read(request).await?;
-    let Some(project) = app.live.project(asked.project()) else {
+    let Some(project) = app.live.project(principal.default_project()) else {
         return Err(flag_not_found(&key));
     };
     let set = project.peek();
@@ -113,7 +96,7 @@ pub(crate) async fn evaluate_one(
         .ok_or_else(|| flag_not_found(&key))?;
     let bound = set.ruleset.bind(&context, app.clock.now_seconds());
     let resolution = set.ruleset.evaluate(handle, &bound);
-    if !asked.selector.admits(&set.project, resolution.metadata) {
+    if !selector.admits(&set.project, resolution.metadata) {
         return Err(flag_not_found(&key));
     }
     let meters = &app.operations.meters;
@@ -126,23 +109,22 @@ pub(crate) async fn evaluate_one(
 /// `POST /ofrep/v1/evaluate/flags`
 pub(crate) async fn evaluate_all(
     State(app): State<App>,
+    Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, Response> {
-    let asked = Asked::of(&request, None)?;
+    let selector = Selector::of_request(request.headers(), "")
+        .map_err(|error| bad_request(None, ErrorCode::General, &error.to_string()))?;
+    let asked = Asked {
+        principal,
+        selector,
+    };
     let announced = announced(request.uri());
-    let known: Vec<HeaderValue> = request
-        .headers()
-        .get_all(IF_NONE_MATCH)
-        .into_iter()
-        .cloned()
-        .collect();
+    let known = request.headers().get_all(IF_NONE_MATCH);
+    let known: Vec<HeaderValue> = known.into_iter().cloned().collect();
     let body = read(request).await?;
-    let Some(project) = app.live.project(asked.project()) else {
-        return Err(bad_request(
-            None,
-            ErrorCode::General,
-            "the project is not served",
-        ));
+    let Some(project) = app.live.project(asked.principal.default_project()) else {
+        let details = "the project is not served";
+        return Err(bad_request(None, ErrorCode::General, details));
     };
     if let Some(tag) = announced {
         super::sse::catch_up(&project, &tag).await;

@@ -163,6 +163,16 @@ impl Problem {
         .into()
     }
 
+    /// Every connection is taken, and this one is kept for stops.
+    pub(crate) fn crowded() -> Self {
+        let reason = "every connection is taken, and the few left are for stops".to_owned();
+        AppError::Unavailable {
+            reason,
+            retry_after_seconds: 1,
+        }
+        .into()
+    }
+
     /// A request to a door without sign-in that a page from elsewhere made.
     pub(crate) fn foreign_page() -> Self {
         Self::new(
@@ -170,6 +180,16 @@ impl Problem {
             "/docs/errors#forbidden",
             "Not from this machine",
             "without sign-in only programs and pages of this machine are answered".to_owned(),
+        )
+    }
+
+    /// A port of this machine, addressed by a name that is none of this machine's.
+    pub(crate) fn misdirected() -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "/docs/errors#misdirected",
+            "Addressed to another machine",
+            "this port is for programs on this machine; address it as localhost".to_owned(),
         )
     }
 

@@ -87,6 +87,21 @@ impl Sent {
         number
     }
 
+    /// Parameter `name` as `read` reads it; `rule` says what it must be.
+    pub(crate) fn read<T>(
+        &mut self,
+        name: &'static str,
+        rule: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let found = read(&text);
+        if found.is_none() {
+            self.wrong(name, "malformed", format!("{text:?} is not {rule}"));
+        }
+        found
+    }
+
     fn wrong(&mut self, name: &str, code: &str, message: impl Into<String>) {
         let pointer = format!("/query/{}", name.replace('~', "~0").replace('/', "~1"));
         self.violations.push(Violation::at(pointer, code, message));

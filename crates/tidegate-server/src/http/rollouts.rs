@@ -4,14 +4,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_rollout::command::Command;
 
 use super::body;
 use crate::access::Principal;
 use crate::app::{App, AppError, actor_of};
-use crate::rollouts::{self, Standing};
+use crate::rollouts::{self, Standing, StartCheck};
 
 /// Why somebody does something, and to which stage.
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +22,17 @@ struct Wish {
     stage: Option<usize>,
     #[serde(default)]
     redraw_units: bool,
+    /// Start although guards are not proven; needs a reason.
+    #[serde(default)]
+    unproven: bool,
+}
+
+/// A start: how the rollout stands, and what its guards are known by.
+#[derive(Debug, Serialize)]
+pub(crate) struct Started {
+    #[serde(flatten)]
+    standing: Standing,
+    check: StartCheck,
 }
 
 /// `POST /api/v1/projects/{project}/rollouts/{key}/start`
@@ -29,10 +40,29 @@ pub(crate) async fn start(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
     Path((project, key)): Path<(String, String)>,
-) -> Result<Json<Standing>, AppError> {
-    Ok(Json(
-        rollouts::start(&app, &principal, &project, &key).await?,
-    ))
+    bytes: Bytes,
+) -> Result<Json<Started>, AppError> {
+    let wish = wish(&app, &bytes)?;
+    let reason = wish.reason.trim();
+    if wish.unproven && reason.is_empty() {
+        return Err(AppError::invalid(
+            "/reason",
+            "reason-needed",
+            "say why it shall start although its guards are not proven",
+        ));
+    }
+    let unproven = wish.unproven.then_some(reason);
+    let (standing, check) = rollouts::start(&app, &principal, (&project, &key), unproven).await?;
+    Ok(Json(Started { standing, check }))
+}
+
+/// `GET /api/v1/projects/{project}/rollouts/{key}/check`: whether it may start, and what its guards
+/// would see.
+pub(crate) async fn check(
+    State(app): State<App>,
+    Path((project, key)): Path<(String, String)>,
+) -> Result<Json<StartCheck>, AppError> {
+    Ok(Json(rollouts::check(&app, &project, &key).await?))
 }
 
 /// `POST /api/v1/projects/{project}/rollouts/{key}/{pause|abort|stop}`: lowers or holds exposure.

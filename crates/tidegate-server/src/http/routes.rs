@@ -22,7 +22,7 @@ use super::dialect::Speech;
 use super::problem::Problem;
 use crate::access::{Permission, Principal, PrincipalKind};
 use crate::app::App;
-use crate::listener::DoorPrincipal;
+use crate::listener::{DoorPrincipal, InReserve};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -183,6 +183,10 @@ async fn admit(
     let (Access::Needs(permission) | Access::NeedsOrTicket(permission)) = rule.row.access else {
         return Ok(());
     };
+    let is_in_reserve = request.extensions().get::<InReserve>().is_some();
+    if is_in_reserve && permission != Permission::Stop {
+        return Err(Problem::crowded());
+    }
     let known = authenticate(rule, request);
     let cookie = match &known {
         Ok(_) => None,
@@ -204,7 +208,7 @@ async fn admit(
         .iter()
         .find_map(|(name, value)| (name == "project").then_some(value))
         .unwrap_or_else(|| principal.default_project());
-    if !principal.may(permission) || !principal.belongs_to(project) {
+    if !principal.may(permission, project) {
         let reason = format!("its credential does not grant {permission:?} in this project");
         return Err(Problem::forbidden(reason));
     }

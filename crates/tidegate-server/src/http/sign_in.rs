@@ -109,6 +109,34 @@ pub(crate) async fn follow_link(
     }
 }
 
+/// `GET /sign-in/password`
+pub(crate) async fn password_page() -> Response {
+    shown(StatusCode::OK, &change_form(""))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct NextPassword {
+    address: String,
+    password: String,
+    new_password: String,
+}
+
+/// `POST /sign-in/password`
+pub(crate) async fn change_password(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Form(form): Form<NextPassword>,
+) -> Response {
+    if !has_own_origin(&headers) {
+        return foreign();
+    }
+    let (password, next) = (Secret::new(form.password), Secret::new(form.new_password));
+    match sign_in::change_password(&app, &form.address, password, next).await {
+        Ok(session) => entered(&headers, &session),
+        Err(error) => refused(error, change_form),
+    }
+}
+
 /// `POST /sign-out`
 pub(crate) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Response {
     if !has_own_origin(&headers) {
@@ -178,9 +206,24 @@ fn sign_in_form(complaint: &str) -> String {
     )
 }
 
+fn change_form(complaint: &str) -> String {
+    format!(
+        "<h1>Change your password</h1><p>{}</p><p>Every other sign-in of yours ends.</p>\
+         <form method=\"post\" action=\"/sign-in/password\">\
+         <p><label>Address <input name=\"address\" autocomplete=\"username\" required></label></p>\
+         <p><label>Password <input name=\"password\" type=\"password\" \
+         autocomplete=\"current-password\" required></label></p>\
+         <p><label>New password, at least 12 characters <input name=\"new_password\" \
+         type=\"password\" minlength=\"12\" autocomplete=\"new-password\" required></label></p>\
+         <p><button>Change password</button></p></form>",
+        escape(complaint)
+    )
+}
+
 fn password_form(link: &str, complaint: &str) -> String {
     format!(
-        "<h1>Set your password</h1><p>{}</p><p>You sign in as {FIRST_ADDRESS}.</p>\
+        "<h1>Set your password</h1><p>{}</p><p>You sign in with the address that you were \
+         invited under; the first administrator's is {FIRST_ADDRESS}.</p>\
          <form method=\"post\" action=\"/sign-in/link\">\
          <input type=\"hidden\" name=\"link\" value=\"{}\">\
          <p><label>Password, at least 12 characters <input name=\"password\" type=\"password\" \

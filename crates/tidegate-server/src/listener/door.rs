@@ -11,12 +11,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tokio::net::TcpListener;
 
 use crate::access::{Principal, PrincipalKind, Role};
+use crate::http::dialect::Speech;
+use crate::http::problem::Problem;
 
 /// A port that is listened on.
 #[derive(Debug)]
@@ -128,12 +130,13 @@ impl Door {
 }
 
 async fn let_in(State(stands_for): State<StandsFor>, mut request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with(stands_for.paths) {
-        return StatusCode::NOT_FOUND.into_response();
+    let path = request.uri().path();
+    let speech = Speech::of_path(path, request.headers());
+    if !path.starts_with(stands_for.paths) {
+        return speech.say(Problem::no_such_route(path));
     }
     if !is_addressed_to_loopback(request.uri(), request.headers()) {
-        let cure = "this port is for programs on this machine; address it as localhost";
-        return (StatusCode::MISDIRECTED_REQUEST, cure).into_response();
+        return speech.say(Problem::misdirected());
     }
     request.extensions_mut().insert(stands_for.principal);
     next.run(request).await

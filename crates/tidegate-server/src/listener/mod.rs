@@ -3,8 +3,11 @@
 //! The first bytes of a connection tell HTTP/1 from HTTP/2; everything after that is one router.
 //! What a connection may cost is bounded before the router sees it: how many there are, how long
 //! the first bytes and the headers may take, how large headers may be, and how long a peer may
-//! refuse to read what it asked for ([`guard`]). At the limit new connections are closed at once
-//! and counted, so that a peer learns of it instead of waiting.
+//! refuse to read what it asked for ([`guard`]). The limit leaves descriptors for the disk, so that
+//! running out of connections never means running out of files. At the limit a few connections
+//! are still taken, briefly, and answered nothing but stops and questions after health: whoever
+//! fills the house cannot keep its people from shutting a flag. Beyond those, new connections are
+//! closed at once, so that a peer learns of it instead of waiting.
 //!
 //! HTTP/2 pings of clients are answered however often they come, with or without open streams:
 //! flagd's providers ping every 10 to 30 seconds and take a GOAWAY for an outage.
@@ -12,13 +15,14 @@
 //! Draining: the process cancels `closing`; streams say goodbye, idle connections close, requests
 //! in flight finish, and what is left at the deadline is cut and counted.
 
+mod descriptors;
 mod door;
 mod guard;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -34,11 +38,20 @@ use guard::Guarded;
 /// How long the accept loop rests after the machine refused it a connection.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
+/// How long a connection of the reserve lasts.
+const IN_RESERVE: Duration = Duration::from_secs(5);
+
+/// Marks a request that came by the reserve: see [`crate::http::routes`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InReserve;
+
 /// What connections may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Open connections over all ports.
     pub connections: usize,
+    /// Open connections beyond those, for stops alone.
+    pub reserve: usize,
     /// Streams at a time within one HTTP/2 connection. Relays put many clients into one.
     pub streams_per_connection: u32,
     /// Bytes of request line and headers.
@@ -59,6 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            reserve: 16,
             streams_per_connection: 2_000,
             header_bytes: 32 * 1024,
             first_bytes: Duration::from_secs(10),
@@ -66,6 +80,25 @@ impl Default for Limits {
             stalled_write: Duration::from_secs(30),
             ping: Duration::from_secs(60),
             drain: Duration::from_secs(8),
+        }
+    }
+}
+
+impl Limits {
+    /// The ordinary limits, with no more connections than this process has descriptors for.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let ordinary = Self::default();
+        let connections = descriptors::for_connections(ordinary.connections, ordinary.reserve);
+        if connections < ordinary.connections {
+            tracing::info!(
+                connections,
+                "the limit of open files bounds how many connections are taken"
+            );
+        }
+        Self {
+            connections,
+            ..ordinary
         }
     }
 }
@@ -101,6 +134,7 @@ struct House {
     limits: Limits,
     builder: Builder<TokioExecutor>,
     places: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
     connections: TaskTracker,
     graceful: std::sync::Mutex<Option<GracefulShutdown>>,
     closing: CancellationToken,
@@ -113,11 +147,20 @@ impl House {
             limits,
             builder: builder(&limits),
             places: Arc::new(Semaphore::new(limits.connections)),
+            reserve: Arc::new(Semaphore::new(limits.reserve)),
             connections: TaskTracker::new(),
             graceful: std::sync::Mutex::new(Some(GracefulShutdown::new())),
             closing,
             cut: CancellationToken::new(),
         }
+    }
+
+    /// A place for one more connection, and whether it is one of the reserve.
+    fn place(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        let free = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        free(&self.places)
+            .map(|place| (place, false))
+            .or_else(|| Some((free(&self.reserve)?, true)))
     }
 
     /// `None` once draining has begun.
@@ -164,6 +207,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 }
 
 async fn accept(door: Door, router: Router, house: Arc<House>) {
+    let of_the_reserve = router.clone().layer(Extension(InReserve));
     loop {
         let accepted = tokio::select! {
             () = house.closing.cancelled() => return,
@@ -177,18 +221,22 @@ async fn accept(door: Door, router: Router, house: Arc<House>) {
                 continue;
             }
         };
-        let (Ok(place), Some(watcher)) = (
-            Arc::clone(&house.places).try_acquire_owned(),
-            house.watcher(),
-        ) else {
+        let (Some((place, is_in_reserve)), Some(watcher)) = (house.place(), house.watcher()) else {
             tracing::warn!(
                 limit = house.limits.connections,
                 "a connection was shed at the limit"
             );
             continue;
         };
-        let connection = connection(stream, router.clone(), Arc::clone(&house), watcher, place);
-        house.connections.spawn(connection);
+        let house = Arc::clone(&house);
+        let tracker = house.connections.clone();
+        if is_in_reserve {
+            let connection = connection(stream, of_the_reserve.clone(), house, watcher, place);
+            // Whatever it does: others wait for its place.
+            tracker.spawn(tokio::time::timeout(IN_RESERVE, connection));
+        } else {
+            tracker.spawn(connection(stream, router.clone(), house, watcher, place));
+        }
     }
 }
 

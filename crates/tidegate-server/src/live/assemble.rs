@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate_flags::{
-    CompileOptions, FlagSetSource, FlagSpec, Limits, Ruleset, Segment, Segments, compile,
+    CompileOptions, FlagSetSource, FlagSpec, Limits, Segment, Segments, Warning, compile,
 };
 
 use super::{FlagChange, LiveSet};
 use crate::app::Violation;
+use crate::schedules;
 use crate::stops::Overlay;
 
 /// What a set is assembled from, however it was stored.
@@ -34,6 +35,12 @@ pub struct Source {
     /// Metadata of the whole set, as a file can have it; ours is added where it says nothing.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// Flags whose author left, with the Unix second they left at: their schedules are held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, i64>,
+    /// Objects that storage could not decode, as `kind key`, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, String>,
 }
 
 /// A flag that could not be read.
@@ -57,14 +64,18 @@ pub fn assemble(
 ) -> LiveSet {
     let mut flags = read_flags(project, source);
     let mut problems = problems_of(&flags, previous);
+    problems.extend(source.set_aside.iter().map(|aside| damaged(source, aside)));
     let mut specs: BTreeMap<String, FlagSpec> = flags
         .flags
         .iter()
         .filter_map(|(key, spec)| Some((key.clone(), spec.clone().ok()?)))
         .collect();
+    let held = hold_schedules(source, &mut specs);
     overlay.apply(project, &mut specs);
     for (key, spec) in &mut flags.flags {
-        if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key)) {
+        if let (Ok(spec), Some(overlaid)) = (spec, specs.get(key))
+            && spec != overlaid
+        {
             spec.clone_from(overlaid);
         }
     }
@@ -74,7 +85,8 @@ pub fn assemble(
         previous: previous.map(|set| &set.ruleset),
         ..CompileOptions::default()
     };
-    let (ruleset, warnings) = compile(&flags, &segments, &options);
+    let (ruleset, mut warnings) = compile(&flags, &segments, &options);
+    warnings.extend(held);
     LiveSet {
         project: project.to_owned(),
         config_tag: ruleset.digest().to_owned(),
@@ -86,29 +98,40 @@ pub fn assemble(
         epoch: source.epoch,
         warnings,
         problems,
+        storage_behind: None,
         stale_since_us: None,
     }
 }
 
-/// The set as one flagd document, read flag by flag.
+/// Holds what would raise exposure in the flags whose author left.
+fn hold_schedules(source: &Source, specs: &mut BTreeMap<String, FlagSpec>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for (key, left) in &source.held {
+        if let Some(spec) = specs.get_mut(key) {
+            let (held, why) = schedules::as_left(key, spec, *left);
+            *spec = held;
+            warnings.extend(why);
+        }
+    }
+    warnings
+}
+
+/// An object that storage set aside; a flag's last good version is served where there is one.
+fn damaged(source: &Source, (name, reason): (&String, &String)) -> FlagProblem {
+    let flag = name.strip_prefix("flag ").unwrap_or(name);
+    let message = format!("it is damaged in the database ({reason}); write it again to mend it");
+    FlagProblem {
+        flag: flag.to_owned(),
+        violations: vec![Violation::at("", "damaged", message)],
+        serves_previous: source.flags.contains_key(flag),
+    }
+}
+
+/// The set, read flag by flag.
 fn read_flags(project: &str, source: &Source) -> FlagSetSource {
-    let mut document = Map::new();
-    let flags = source
-        .flags
-        .iter()
-        .map(|(key, flag)| (key.clone(), flag.clone()))
-        .collect();
-    document.insert("flags".to_owned(), Value::Object(flags));
-    document.insert(
-        "$evaluators".to_owned(),
-        Value::Object(source.evaluators.clone()),
-    );
-    // What is too much for one document cannot come from the store or a file within limits.
-    let mut flags = FlagSetSource::from_json(&Value::Object(document), &Limits::default())
-        .unwrap_or_else(|violations| {
-            tracing::error!(?violations, project, "the stored set is no flag set");
-            FlagSetSource::default()
-        });
+    let definitions = source.flags.iter().map(|(key, flag)| (key.as_str(), flag));
+    let mut flags = FlagSetSource::from_flags(definitions, &Limits::default());
+    flags.evaluators.clone_from(&source.evaluators);
     flags.metadata = set_metadata(project, source);
     flags
 }
@@ -162,7 +185,7 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
     for key in after.ruleset.keys() {
         if before.ruleset.handle(key).is_none() {
             changed.push((key.to_owned(), FlagChange::Create));
-        } else if !means_the_same(&before.ruleset, &after.ruleset, key) {
+        } else if !before.ruleset.means_the_same(&after.ruleset, key) {
             changed.push((key.to_owned(), FlagChange::Update));
         }
     }
@@ -174,23 +197,4 @@ pub(super) fn difference(before: &LiveSet, after: &LiveSet) -> Vec<(String, Flag
         changed.push((key.to_owned(), FlagChange::Delete));
     }
     changed
-}
-
-/// Whether a flag means the same in both sets. The version of the whole set, which is folded into
-/// every flag's metadata, is no part of it: otherwise every write would change every flag.
-fn means_the_same(before: &Ruleset, after: &Ruleset, key: &str) -> bool {
-    let meaning = |ruleset: &Ruleset| {
-        let mut definition = content(ruleset, key)?.clone();
-        if let Some(Value::Object(metadata)) = definition.get_mut("metadata")
-            && metadata.get("version").and_then(Value::as_str) == ruleset.version()
-        {
-            metadata.shift_remove("version");
-        }
-        Some(definition)
-    };
-    meaning(before) == meaning(after)
-}
-
-fn content<'r>(ruleset: &'r Ruleset, key: &str) -> Option<&'r Value> {
-    ruleset.flag_to_flagd_json(ruleset.handle(key)?)
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_flags::{FlagSpec, Ruleset, Warning};
+use tidegate_store::ConfigVersion;
 
 use crate::stops::Overlay;
 pub use assemble::{FlagProblem, Source, assemble};
@@ -42,17 +43,49 @@ pub struct LiveSet {
     pub warnings: Vec<Warning>,
     /// Flags that could not be read; the version before them is served where there is one.
     pub problems: Vec<FlagProblem>,
+    /// The version of storage, where that is older than this set was when it was last confirmed.
+    pub storage_behind: Option<ConfigVersion>,
     /// Unix microseconds since when the store could not confirm this set; `None` while it does.
     pub stale_since_us: Option<i64>,
 }
 
 impl LiveSet {
+    /// Whether any flag has a rule that begins or ends by itself, held or not.
+    #[must_use]
+    pub fn has_schedules(&self) -> bool {
+        if !self.source.held.is_empty() {
+            return true;
+        }
+        let mut rules = self.specs.values().flat_map(|spec| &spec.rules);
+        rules.any(|rule| rule.from.is_some() || rule.until.is_some())
+    }
+
     /// The same set with `overlay`, which is every stop that storage does not know, on top.
     #[must_use]
     pub fn reassembled(&self, overlay: &Overlay) -> Self {
         let mut next = assemble(&self.project, &self.source, overlay, Some(self));
         next.stale_since_us = self.stale_since_us;
+        next.storage_behind = self.storage_behind;
         next
+    }
+
+    /// What is wrong and what to do, where storage is older than what is served.
+    #[must_use]
+    pub fn behind(&self) -> Option<String> {
+        self.storage_behind.map(|stored| self.behind_at(stored))
+    }
+
+    /// The same about any older version of storage.
+    #[must_use]
+    pub fn behind_at(&self, stored: ConfigVersion) -> String {
+        format!(
+            "the database is older than what is served (version {} of epoch {}, against version \
+             {} of epoch {}), as after a file was put back by hand. What was served is served on; \
+             nothing but a stop changes it. Stop the server; put the newer database back, or make \
+             this one count: `tidegate backup --data-dir D --to COPY`, then `tidegate restore \
+             --data-dir D --from COPY`",
+            stored.version, stored.epoch, self.config_version, self.epoch
+        )
     }
 }
 

@@ -63,6 +63,18 @@ metrics! {
         "Room that webhooks take which arrive, wait for the disk, or wait to be read.";
     EVENTS = Counter "tidegate_events_total" ["outcome"]
         "Events by what became of them; quarantined ones are accepted too.";
+    OTLP_RECORDS = Counter "tidegate_otlp_records_total" ["signal", "outcome"]
+        "Records exported over OTLP: taken, rejected, unattributed (of nobody), or not stored (stand for no event).";
+    OTLP_REFUSED = Counter "tidegate_otlp_requests_refused_total" []
+        "OTLP requests refused whole.";
+    OTLP_LEFT_OUT = Counter "tidegate_otlp_attributes_left_out_total" []
+        "Attributes that became no property because they are nested, too long or too many.";
+    OTLP_JOINED = Counter "tidegate_otlp_joined_total" ["outcome"]
+        "Events that waited for what their trace was served: served, alone, ambiguous, or unattributed and not stored.";
+    OTLP_WAITING = Gauge "tidegate_otlp_waiting_events" ["project"]
+        "Events that wait for what their trace was served.";
+    OTLP_FORGOTTEN = Gauge "tidegate_otlp_traces_forgotten" ["project"]
+        "Traces whose evaluations were forgotten before their time for lack of room, since the start.";
     EVENT_LOG = Gauge "tidegate_event_log_writable" ["project"]
         "Whether the project's log of events takes events.";
     LAKE_UP = Gauge "tidegate_lake_up" ["project"]

@@ -22,6 +22,8 @@ use super::watch::{BASELINE_REQUESTS, Watch};
 use super::{Ask, Name, Standing, effects, resume};
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError};
+use crate::hooks::Hooks;
+use crate::hooks::ask::Question;
 
 /// How often a rollout is looked at even if no event came.
 const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
@@ -71,8 +73,13 @@ impl Active {
 
     /// Folds an event into the state and queues it for the log.
     pub(super) fn note(&mut self, event: RolloutEvent, stop: Option<String>) {
+        let share_before_bp = u16::from(self.state.share_bp);
         self.state = self.state.clone().apply(&self.spec, &event);
-        self.waiting.push_back(Entry { event, stop });
+        self.waiting.push_back(Entry {
+            event,
+            stop,
+            share_before_bp,
+        });
         self.log_length += 1;
     }
 
@@ -84,9 +91,9 @@ impl Active {
         let entry = Entry {
             event: event.clone(),
             stop: None,
+            share_before_bp: u16::from(self.state.share_bp),
         };
-        let store = app.store().map_err(refused)?;
-        journal::append(store, &self.project, &self.name.1, self.log_length, &entry)
+        journal::append(app, (&self.project, &self.name.1), self.log_length, &entry)
             .await
             .map_err(refused)?;
         self.state = self.state.clone().apply(&self.spec, &event);
@@ -113,9 +120,8 @@ impl Active {
     /// # Errors
     /// Storage's refusal; what was not written still waits.
     pub(super) async fn flush(&mut self, app: &App) -> Result<(), tidegate_store::StoreError> {
-        let store = app.store()?;
         let from = self.log_length - u64::try_from(self.waiting.len()).unwrap_or(0);
-        journal::flush(store, &self.project, &self.name.1, from, &mut self.waiting).await
+        journal::flush(app, (&self.project, &self.name.1), from, &mut self.waiting).await
     }
 }
 
@@ -223,6 +229,7 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
     note_foreign_edit(app, rollout, now_us).await;
     let observations = observe(app, rollout, now_us);
     let plan = plan(&rollout.spec, &rollout.state, &observations, now_us);
+    let made_from = (&observations, rollout.log_length);
     let acts = plan.actions.iter().any(|action| {
         matches!(
             action,
@@ -247,14 +254,15 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
             verdict: plan.verdict,
             monitored: plan.monitored,
         };
-        journal::keep_plan(app, rollout, &observations, &plan).await;
+        journal::keep_plan(app, rollout, made_from, &plan).await;
         rollout.note(evidence, None);
     }
     app.rollouts.put_standing(rollout, plan.clone());
     if !shuts {
         act(app, rollout, &plan).await;
     }
-    app.rollouts.refresh_standing(rollout);
+    let hooks = app.operations.hooks.waiting(&rollout.name);
+    app.rollouts.refresh_standing(rollout, hooks);
     rollout.flush_briefly(app).await;
 }
 
@@ -271,6 +279,12 @@ async fn act(app: &App, rollout: &mut Active, plan: &Plan) {
         if is_killed && matches!(action, Action::SetShare { .. } | Action::Complete { .. }) {
             continue;
         }
+        if let Some(question) = question(rollout, plan, &action)
+            && rollout.executor == ExecutorState::Idle
+            && !Hooks::allow(app, &question)
+        {
+            continue;
+        }
         let event = ExecutorEvent::Planned {
             action,
             plan: plan.digest(),
@@ -279,6 +293,29 @@ async fn act(app: &App, rollout: &mut Active, plan: &Plan) {
         };
         run_effects(app, rollout, event).await;
     }
+}
+
+/// What hooks are asked before an action: for a raise, and for nothing else.
+fn question(rollout: &Active, plan: &Plan, action: &Action) -> Option<Question> {
+    let (stage, from_bp, to_bp) = match action {
+        Action::SetShare {
+            from_bp,
+            to_bp,
+            stage,
+        } => (Some(*stage), *from_bp, *to_bp),
+        Action::Complete { from_bp, to_bp } => (None, *from_bp, *to_bp),
+        _ => return None,
+    };
+    (to_bp > from_bp).then(|| Question {
+        rollout: rollout.name.clone(),
+        flag: rollout.spec.flag.clone(),
+        step: rollout.state.steps + 1,
+        stage,
+        from_bp: from_bp.get(),
+        to_bp: to_bp.get(),
+        verdict: plan.verdict.to_string(),
+        sentence: plan.report.sentence.clone(),
+    })
 }
 
 /// Steps the executor until it has nothing more to do now.
@@ -328,31 +365,43 @@ async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
 fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
     let health = app.events.health_of(&rollout.name.0);
     let seen = app.rollouts.watches.with(&rollout.name, |watched| {
-        let watch = &watched.watch;
-        let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
-            metric: guard.metric.clone(),
-            source: source(watch, index, &health),
-            // The log is complete up to now; whether anybody came is the units' business.
-            as_of_us: now_us,
-            proven: true,
-            dropped_samples: 0,
-            measured: watch
-                .measured(index)
-                .unwrap_or_else(|| Measured::FirstEvents {
-                    phases: vec![ArmCounts::default(); watch.phases().len()],
-                }),
-        };
-        Observations {
-            watermark: watch.watermark(),
-            as_of_us: now_us,
-            last_unit_us: watch.last_unit_us(),
-            phases: watch.phases().to_vec(),
-            guards: rollout.spec.guards.iter().enumerate().map(guard).collect(),
-            multiply_exposed_units: 0,
-            counts_units_once_over_all_guards: rollout.spec.guards.len() == 1,
-        }
+        observations_of(&rollout.spec, &watched.watch, &health, now_us)
     });
-    seen.unwrap_or_default()
+    let seen = seen.unwrap_or_default();
+    app.rollouts
+        .sources
+        .overlay(&rollout.name, &rollout.spec, seen)
+}
+
+/// What a watch has counted, as the planner wants it.
+pub(super) fn observations_of(
+    spec: &RolloutSpec,
+    watch: &Watch,
+    health: &LogHealth,
+    now_us: i64,
+) -> Observations {
+    let guard = |(index, guard): (usize, &tidegate_rollout::Guard)| GuardObservation {
+        metric: guard.metric.clone(),
+        source: source(watch, index, health),
+        // The log is complete up to now; whether anybody came is the units' business.
+        as_of_us: now_us,
+        proven: true,
+        dropped_samples: 0,
+        measured: watch
+            .measured(index)
+            .unwrap_or_else(|| Measured::FirstEvents {
+                phases: vec![ArmCounts::default(); watch.phases().len()],
+            }),
+    };
+    Observations {
+        watermark: watch.watermark(),
+        as_of_us: now_us,
+        last_unit_us: watch.last_unit_us(),
+        phases: watch.phases().to_vec(),
+        guards: spec.guards.iter().enumerate().map(guard).collect(),
+        multiply_exposed_units: 0,
+        counts_units_once_over_all_guards: spec.guards.len() == 1,
+    }
 }
 
 /// Whether the log of events can be asked, and says what can be believed.

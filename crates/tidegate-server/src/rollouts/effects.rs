@@ -41,8 +41,10 @@ pub(super) async fn perform(app: &App, rollout: &mut Active, effect: Effect) -> 
             let event = change.outcome_event(at_us);
             let is_end = !matches!(event, RolloutEvent::StageEntered { .. });
             rollout.note(event, rollout.stop.map(|id| format!("{id}-outcome")));
+            app.operations.hooks.forget(&rollout.name);
             if is_end {
                 app.rollouts.watches.remove(&rollout.name);
+                app.rollouts.sources.forget(&rollout.name);
             } else {
                 super::watch_phase(app, rollout, change.to_bp, at_us);
             }

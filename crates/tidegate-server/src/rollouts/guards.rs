@@ -7,6 +7,7 @@
 //! | `latency` | a unit's first request slower than each frozen threshold | every request |
 //! | `latency/NAME` | the same | requests named NAME |
 //! | `conversions/NAME` | a unit's first `track` event named NAME | - |
+//! | `source/KEY` | failed requests, by the counters of the source KEY | its requests |
 
 use tidegate_metrics::{Event, EventKind};
 
@@ -19,6 +20,8 @@ pub enum GuardSource {
     Latency(Option<String>),
     /// Track events of one name.
     Conversions(String),
+    /// The counters of somebody else's source, by its key.
+    Source(String),
 }
 
 impl GuardSource {
@@ -34,6 +37,7 @@ impl GuardSource {
             ("errors", name) => Some(Self::Errors(name)),
             ("latency", name) => Some(Self::Latency(name)),
             ("conversions", Some(name)) => Some(Self::Conversions(name)),
+            ("source", Some(key)) => Some(Self::Source(key)),
             _ => None,
         }
     }
@@ -51,6 +55,7 @@ impl GuardSource {
             Self::Conversions(name) => {
                 event.kind == EventKind::Track && name == event.name.as_ref()
             }
+            Self::Source(_) => false,
         }
     }
 }
@@ -74,6 +79,8 @@ mod tests {
                 "conversions/paid",
                 Some(GuardSource::Conversions("paid".to_owned())),
             ),
+            ("source/shop", Some(GuardSource::Source("shop".to_owned()))),
+            ("source", None),
             ("conversions", None),
             ("errors/", None),
             ("erors", None),

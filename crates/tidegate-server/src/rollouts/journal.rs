@@ -12,6 +12,7 @@ use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
 
 use super::drive::Active;
 use crate::app::App;
+use crate::notices;
 
 /// How long a look waits for storage; other rollouts are waiting for theirs.
 pub(super) const KEEP_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
@@ -25,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) event: RolloutEvent,
     /// The stop record that leads to the same entry, if one does.
     pub(crate) stop: Option<String>,
+    /// The share before it, for those who are told.
+    pub(crate) share_before_bp: u16,
 }
 
 /// The name of a rollout's stream.
@@ -65,17 +68,18 @@ fn parse(stream: &str, sequence: u64, payload: &Value) -> Result<RolloutEvent, S
 }
 
 /// Appends one entry at its position in the log, which makes it happen once: an append whose answer
-/// was lost is repeated without doubling it.
+/// was lost is repeated without doubling it. Whoever wants to be told of it is told with it.
 ///
 /// # Errors
 /// Storage.
 pub(crate) async fn append(
-    store: &dyn Store,
-    project: &ProjectKey,
-    rollout: &str,
+    app: &App,
+    (project, rollout): (&ProjectKey, &str),
     position: u64,
     entry: &Entry,
 ) -> Result<(), StoreError> {
+    let outbox =
+        notices::of_entry(app, (project, rollout), entry.share_before_bp, &entry.event).await?;
     let payload = serde_json::to_value(&entry.event).map_err(|error| StoreError::Invalid {
         field: "payload",
         reason: error.to_string(),
@@ -95,24 +99,26 @@ pub(crate) async fn append(
             },
         }),
         expected_head: None,
+        outbox,
         now_us: entry.event.at_us(),
     };
-    store.log_append(append).await.map(|_| ())
+    app.store()?.log_append(append).await.map(|_| ())
 }
 
 /// Keeps a plan with everything it was made from, so that it can be made again and compared.
 ///
-/// The state is not stored: it is the fold of the first `log_length` entries of the log. A plan that
-/// cannot be kept is reported and decides all the same.
+/// The state is not stored: it is the fold of the first `log_length` entries of the log, as it was
+/// when the plan was made; a rollback is acted on before its plan is kept. A plan that cannot be kept
+/// is reported and decides all the same.
 pub(super) async fn keep_plan(
     app: &App,
     rollout: &Active,
-    observations: &Observations,
+    (observations, log_length): (&Observations, u64),
     plan: &Plan,
 ) {
     let payload = json!({
         "format": 1,
-        "log_length": rollout.log_length,
+        "log_length": log_length,
         "observations": observations,
         "plan": plan,
     });
@@ -122,6 +128,7 @@ pub(super) async fn keep_plan(
         payload,
         delivery: None,
         expected_head: None,
+        outbox: Vec::new(),
         now_us: plan.now_us,
     };
     let kept = async { app.store()?.log_append(append).await };
@@ -144,15 +151,14 @@ pub(crate) fn plans(rollout: &str) -> String {
 /// # Errors
 /// The refusal; what was not appended still waits.
 pub(crate) async fn flush(
-    store: &dyn Store,
-    project: &ProjectKey,
-    rollout: &str,
+    app: &App,
+    (project, rollout): (&ProjectKey, &str),
     from: u64,
     waiting: &mut VecDeque<Entry>,
 ) -> Result<(), StoreError> {
     let mut position = from;
     while let Some(entry) = waiting.front() {
-        append(store, project, rollout, position, entry).await?;
+        append(app, (project, rollout), position, entry).await?;
         waiting.pop_front();
         position += 1;
     }

@@ -5,14 +5,19 @@
 //! Raising a share is an ordinary flag change by `system:rollout`; taking it back is a stop
 //! ([`crate::app::stop`]), which waits for no database.
 
+mod check;
+mod distinct;
 mod drive;
 mod effects;
 mod guards;
 mod journal;
 mod replay;
 mod resume;
+mod shadow;
+pub mod sources;
 mod split;
 mod start;
+mod vitals;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -25,17 +30,22 @@ use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
 use tidegate_store::{Actor, ObjectKind, StopKind, StopServe};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub(crate) use check::shadowed;
+pub use check::{GuardCheck, StartCheck};
 pub use drive::run;
 pub use guards::GuardSource;
 pub use replay::{Replay, replay};
-pub(crate) use start::RULE_PREFIX;
-pub use start::{start, validate};
+pub(crate) use start::{RULE_PREFIX, read as read_policy, rule_at_zero, rule_id};
+pub use start::{check, start, validate};
+pub(crate) use vitals::keep_notes;
 
 use crate::app::objects::Place;
 use crate::app::{App, AppError, stop};
 use crate::events::Follower;
 use drive::Active;
+use sources::Sources;
 use split::Split;
+use vitals::Vitals;
 use watch::Watch;
 
 /// A rollout's name: project and key.
@@ -58,6 +68,8 @@ pub(crate) struct Ask {
 #[derive(Debug)]
 pub struct Rollouts {
     watches: Arc<Watches>,
+    vitals: Arc<Vitals>,
+    sources: Sources,
     standings: Mutex<BTreeMap<Name, Standing>>,
     asks: mpsc::Sender<Ask>,
     inbox: Mutex<Option<mpsc::Receiver<Ask>>>,
@@ -68,6 +80,8 @@ impl Default for Rollouts {
         let (asks, inbox) = mpsc::channel(INBOX);
         Self {
             watches: Arc::default(),
+            vitals: Arc::default(),
+            sources: Sources::default(),
             standings: Mutex::default(),
             asks,
             inbox: Mutex::new(Some(inbox)),
@@ -86,6 +100,9 @@ pub struct Standing {
     pub lifecycle: String,
     /// Share of the audience that gets the treatment now, in basis points.
     pub share_bp: u16,
+    /// What hooks have to do with it that it goes no further, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<String>,
     /// The newest plan, with verdict, evidence and what is waited for.
     pub plan: Plan,
 }
@@ -102,10 +119,18 @@ pub(crate) struct Steering {
 }
 
 impl Rollouts {
-    /// Follows the log of events on behalf of every running rollout.
+    /// Follows the log of events on behalf of every rollout, running or not yet started.
     #[must_use]
     pub fn follower(&self) -> Arc<dyn Follower> {
-        Arc::clone(&self.watches) as Arc<dyn Follower>
+        Arc::new(Sight {
+            watches: Arc::clone(&self.watches),
+            vitals: Arc::clone(&self.vitals),
+        })
+    }
+
+    /// Takes up what guards saw before a restart.
+    pub(crate) fn remember(&self, data_dir: &std::path::Path) {
+        self.vitals.load(data_dir);
     }
 
     /// Asks something of a rollout and returns how it stands afterwards.
@@ -160,10 +185,7 @@ impl Rollouts {
             return;
         }
         let place = Place::parse(project, ObjectKind::Flag, &standing.flag);
-        let what = (
-            StopKind::Rollback,
-            StopServe::RuleAtZero(start::rule_id(key)),
-        );
+        let what = (StopKind::Rollback, StopServe::RuleAtZero(rule_id(key)));
         let outcome = place.and_then(|place| stop::stop(app, actor, &place, what, why));
         if let Err(error) = outcome {
             tracing::warn!(%error, rollout = %key, "a rollout could not be shut at once");
@@ -180,18 +202,27 @@ impl Rollouts {
         of_flag
             .map(|((_, key), standing)| Steering {
                 key: key.clone(),
-                rule: start::rule_id(key),
+                rule: rule_id(key),
                 is_active: !matches!(standing.lifecycle.as_str(), "completed" | "rolled back"),
             })
             .collect()
     }
 
+    /// Has every rollout looked at now.
+    pub(crate) fn look_again(&self) {
+        self.watches.moved.notify_one();
+    }
+
     fn put_standing(&self, rollout: &Active, plan: Plan) {
+        let hooks = self
+            .standing(&rollout.name.0, &rollout.name.1)
+            .and_then(|standing| standing.hooks);
         let standing = Standing {
             key: rollout.name.1.clone(),
             flag: rollout.spec.flag.clone(),
             lifecycle: word(&rollout.state.lifecycle).to_owned(),
             share_bp: u16::from(rollout.state.share_bp),
+            hooks,
             plan,
         };
         self.lock_standings().insert(rollout.name.clone(), standing);
@@ -206,10 +237,11 @@ impl Rollouts {
     }
 
     /// Brings what acting on a plan changed into the standing, beside the plan that decided it.
-    fn refresh_standing(&self, rollout: &Active) {
+    fn refresh_standing(&self, rollout: &Active, hooks: Option<String>) {
         if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
             word(&rollout.state.lifecycle).clone_into(&mut standing.lifecycle);
             standing.share_bp = u16::from(rollout.state.share_bp);
+            standing.hooks = hooks;
         }
     }
 
@@ -254,6 +286,13 @@ fn watch_again(app: &App, rollout: &Active, since_us: i64) {
         rollout.spec.treatment.as_str(),
         rollout.spec.control.as_str(),
     );
+    for guard in &rollout.spec.guards {
+        if let Some(GuardSource::Source(key)) = GuardSource::of(&guard.metric) {
+            app.rollouts
+                .sources
+                .follow(&rollout.name, &key, arms, since_us);
+        }
+    }
     let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
     app.rollouts.watches.insert(
         rollout.name.clone(),
@@ -275,6 +314,7 @@ fn watch_phase(app: &App, rollout: &Active, share: BasisPoints, at_us: i64) {
         .and_then(|set| set.specs.get(&rollout.spec.flag));
     let split =
         flag.and_then(|flag| Split::at_share(&rollout.spec.flag, flag, &rollout.name.1, share));
+    app.rollouts.sources.begin_phase(&rollout.name);
     app.rollouts.watches.with(&rollout.name, |watched| {
         watched.splits.push(split);
         watched.watch.begin_phase(share, at_us);
@@ -358,7 +398,21 @@ impl Watches {
     }
 }
 
-impl Follower for Watches {
+/// Everything rollouts see of the log.
+#[derive(Debug)]
+struct Sight {
+    watches: Arc<Watches>,
+    vitals: Arc<Vitals>,
+}
+
+impl Follower for Sight {
+    fn follow(&self, project: &str, stretch: &Committed) {
+        self.watches.follow(project, stretch);
+        self.vitals.follow(project, stretch);
+    }
+}
+
+impl Watches {
     fn follow(&self, project: &str, stretch: &Committed) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, watched) in table.iter_mut().filter(|((owner, _), _)| owner == project) {

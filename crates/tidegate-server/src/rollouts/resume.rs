@@ -86,6 +86,8 @@ async fn take_up(app: &App, rollout: &mut Active) -> Result<(), String> {
     let record = stop_record(app, rollout);
     let event = ExecutorEvent::after_restart(&rollout.state, record);
     run_effects(app, rollout, event).await;
+    // What was under way may have come to its end, and nobody looks at a rollout that ended.
+    app.rollouts.put_first_standing(rollout);
     recounted
 }
 

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tidegate_flags::FlagSpec;
 use tidegate_rollout::RolloutSpec;
 use tidegate_rollout::command::Command;
-use tidegate_store::{Expected, ObjectChange, ObjectKind, Write};
+use tidegate_store::{Expected, ObjectChange, ObjectKind, StoredObject, Write};
 
+use super::check::{self, StartCheck};
 use super::{GuardSource, Standing};
 use crate::access::Principal;
 use crate::app::objects::{self, Place};
@@ -34,7 +35,7 @@ pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
         if GuardSource::of(&guard.metric).is_none() {
             let message = format!(
                 "metric {:?} is not measured; guards can be `errors`, `latency` (each also of one \
-                 request name, as in `errors/checkout`) and `conversions/NAME`",
+                 request name, as in `errors/checkout`), `conversions/NAME` and `source/KEY`",
                 guard.metric
             );
             let pointer = format!("/guards/{index}/metric");
@@ -57,31 +58,56 @@ pub(crate) fn read(spec: &Value) -> Result<RolloutSpec, AppError> {
     })
 }
 
-/// Starts a rollout. Nobody is exposed by this: the planner takes the first step.
+/// What would be found if the rollout were started now; changes nothing.
 ///
 /// # Errors
-/// A policy or flag that does not fit; a rollout that has been started before; storage.
+/// A policy or flag that does not fit; storage.
+pub async fn check(app: &App, project: &str, key: &str) -> Result<StartCheck, AppError> {
+    let (policy, flag) = prepare(app, project, key).await?;
+    Ok(check::prove(app, (project, key), &policy, &flag.with_rule))
+}
+
+/// Starts a rollout. Nobody is exposed by this: the planner takes the first step. Guards that are
+/// not proven refuse the start, unless somebody says why it shall be started all the same.
+///
+/// # Errors
+/// A policy or flag that does not fit; guards that are not proven; a rollout that has been started
+/// before; storage.
 pub async fn start(
     app: &App,
     principal: &Principal,
-    project: &str,
-    key: &str,
-) -> Result<Standing, AppError> {
-    let place = Place::parse(project, ObjectKind::Rollout, key)?;
-    let policy = read(&objects::read(app, &place).await?.spec)?;
-    give_rule(app, principal, project, key, &policy).await?;
+    (project, key): (&str, &str),
+    unproven: Option<&str>,
+) -> Result<(Standing, StartCheck), AppError> {
+    let (policy, flag) = prepare(app, project, key).await?;
+    super::sources::prove(app, project, &policy).await?;
+    let check = check::prove(app, (project, key), &policy, &flag.with_rule);
+    if unproven.is_none() {
+        check::insist(&check)?;
+    }
+    let why = match unproven {
+        Some(why) if !check.may_start => {
+            format!("rollout {key} is started with guards that are not proven: {why}")
+        }
+        _ => format!("rollout {key} is started"),
+    };
+    give_rule(app, principal, flag, why).await?;
     let by = (actor_of(principal).to_string(), String::new());
-    app.rollouts.ask((project, key), Command::Start, by).await
+    let standing = app.rollouts.ask((project, key), Command::Start, by).await?;
+    Ok((standing, check))
 }
 
-/// Adds the rollout's rule to its flag at share zero, unless it is there.
-async fn give_rule(
-    app: &App,
-    principal: &Principal,
-    project: &str,
-    key: &str,
-    policy: &RolloutSpec,
-) -> Result<(), AppError> {
+/// A rollout's flag, as it is stored and as it is with the rollout's rule.
+struct Prepared {
+    place: Place,
+    stored: StoredObject,
+    with_rule: FlagSpec,
+    had_rule: bool,
+}
+
+async fn prepare(app: &App, project: &str, key: &str) -> Result<(RolloutSpec, Prepared), AppError> {
+    let place = Place::parse(project, ObjectKind::Rollout, key)?;
+    let policy = read(&objects::read(app, &place).await?.spec)?;
     let place = Place::parse(project, ObjectKind::Flag, &policy.flag)?;
     let stored = objects::read(app, &place).await?;
     let mut definition = stored.spec.clone();
@@ -91,9 +117,22 @@ async fn give_rule(
         .map(|object| object.entry("rules").or_insert_with(|| json!([])))
         .and_then(Value::as_array_mut)
         .ok_or_else(|| AppError::Internal("a stored flag is no object with rules".to_owned()))?;
-    if rules.iter().any(|rule| rule["id"] == json!(id)) {
-        return Ok(());
+    let had_rule = rules.iter().any(|rule| rule["id"] == json!(id));
+    if !had_rule {
+        rules.push(rule_at_zero(&id, &policy));
     }
+    let with_rule = FlagSpec::from_json(&policy.flag, &definition)?;
+    let prepared = Prepared {
+        place,
+        stored,
+        with_rule,
+        had_rule,
+    };
+    Ok((policy, prepared))
+}
+
+/// The rule by which a rollout exposes, exposing nobody yet.
+pub(crate) fn rule_at_zero(id: &str, policy: &RolloutSpec) -> Value {
     let mut rule = json!({
         "id": id,
         "rollout": {
@@ -105,8 +144,21 @@ async fn give_rule(
     if let (Some(audience), Some(fields)) = (&policy.audience, rule.as_object_mut()) {
         fields.insert("if".to_owned(), audience.clone());
     }
-    rules.push(rule);
-    let spec = FlagSpec::from_json(&policy.flag, &definition)?.to_json();
+    rule
+}
+
+/// Adds the rollout's rule to its flag at share zero, unless it is there.
+async fn give_rule(
+    app: &App,
+    principal: &Principal,
+    flag: Prepared,
+    why: String,
+) -> Result<(), AppError> {
+    if flag.had_rule {
+        return Ok(());
+    }
+    let Prepared { place, stored, .. } = flag;
+    let spec = flag.with_rule.to_json();
     let mut change = ObjectChange::new(
         (place.project.clone(), place.kind, place.key.clone()),
         Expected::Revision(stored.revision),
@@ -114,7 +166,7 @@ async fn give_rule(
         actor_of(principal),
         app.clock.now_us(),
     )
-    .with_reason(format!("rollout {key} is started"));
+    .with_reason(why);
     change.changes = crate::app::difference(Some(&stored.spec), Some(&spec));
     objects::commit(app, &place, change).await.map(|_| ())
 }

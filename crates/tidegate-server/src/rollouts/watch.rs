@@ -101,6 +101,8 @@ impl Watch {
             let marks = match source {
                 GuardSource::Latency(_) => 3,
                 GuardSource::Errors(_) | GuardSource::Conversions(_) => 1,
+                // Counted elsewhere; its place in the order of the policy is kept.
+                GuardSource::Source(_) => 0,
             };
             if next_mark + marks <= MAX_MARKS {
                 guards.push(GuardCounts::new(source, next_mark));
@@ -281,6 +283,7 @@ impl GuardCounts {
             GuardSource::Latency(_) => return self.count_latency(event, phase, assigned, marks),
             GuardSource::Errors(_) => event.is_failed_request(),
             GuardSource::Conversions(_) => true,
+            GuardSource::Source(_) => false,
         };
         if counts && mark(marks, 1 << self.first_mark) {
             add(&mut self.first[phase], assigned);

@@ -7,3 +7,7 @@
 
 mod egress;
 mod far_end;
+mod hooks;
+mod house;
+mod notices;
+mod sources;

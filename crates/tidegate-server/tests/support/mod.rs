@@ -14,14 +14,17 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tidegate_server::access::{AccessBook, Principal, PrincipalKind, Role};
 use tidegate_server::app::{App, Parts};
-use tidegate_server::clock::SystemClock;
+use tidegate_server::clock::{Clock, SystemClock};
+use tidegate_server::delivery::Delivery;
 use tidegate_server::events::{Events, Followers};
 use tidegate_server::listener::{self, Door, Drained, FlagdPort};
 use tidegate_server::live::{Live, Source, assemble};
-use tidegate_server::rate_limit::RateLimits;
+use tidegate_server::otlp::{Otlp, waiting_room};
+use tidegate_server::rate_limit::{RateLimit, RateLimits};
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::{Overlay, Stops};
 use tidegate_server::streams::Streams;
+use tidegate_store::audit::CheckpointSigner;
 use tidegate_store::{
     Actor, By, Expected, ObjectStore as _, ProjectKey, ProjectPut, SqliteOptions, SqliteStore,
     Store,
@@ -53,6 +56,13 @@ pub struct Settings {
     pub limits: listener::Limits,
     /// Whether flags can be written through the server.
     pub keeps_state: bool,
+    /// Whether audit checkpoints are signed.
+    pub signs: bool,
+    pub clock: Arc<dyn Clock>,
+    /// Requests per credential.
+    pub rate_limit: Option<RateLimit>,
+    /// How long spans wait for what their trace was served.
+    pub join_window: Duration,
 }
 
 impl Default for Settings {
@@ -64,6 +74,10 @@ impl Default for Settings {
             most_streams: 100,
             limits: listener::Limits::default(),
             keeps_state: false,
+            signs: false,
+            clock: Arc::new(SystemClock::start()),
+            rate_limit: None,
+            join_window: Duration::from_millis(500),
         }
     }
 }
@@ -97,16 +111,23 @@ impl Server {
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            otlp: Otlp::open(folder.path(), settings.join_window),
+            delivery: Delivery::open(folder.path()).unwrap(),
             live: Live::default(),
             access: ArcSwap::from_pointee(book),
             open_door: (!settings.asks_for_credentials).then_some(everyone),
-            limits: RateLimits::new(None),
+            limits: RateLimits::new(settings.rate_limit),
             flag_limits: tidegate_flags::Limits::default(),
             stops: Stops::new(None, Vec::new()),
             rollouts,
             streams,
-            operations: tidegate_server::operations::Operations::default(),
-            clock: Arc::new(SystemClock::start()),
+            operations: tidegate_server::operations::Operations {
+                signer: settings.signs.then(|| {
+                    CheckpointSigner::open_or_create(&folder.path().join("signing.key")).unwrap()
+                }),
+                ..Default::default()
+            },
+            clock: settings.clock,
             loading: tokio::sync::Mutex::default(),
             kept_credentials: None,
             data_dir_lock: None,
@@ -128,6 +149,7 @@ impl Server {
         }
         let (router, _) = tidegate_server::http::router(&app);
         let limits = settings.limits;
+        tokio::spawn(waiting_room::run(app.clone(), closing.clone()));
         let serving =
             tokio::spawn(async move { listener::serve(doors, &router, limits, closing).await });
         let server = Self {
@@ -151,9 +173,7 @@ impl Server {
                 config_version: previous.map_or(1, |set| set.config_version + 1),
                 epoch: 0,
                 flags: flags.into_iter().collect(),
-                segments: Default::default(),
-                evaluators: Default::default(),
-                metadata: Default::default(),
+                ..Source::default()
             };
             Some(assemble("default", &source, &Overlay::default(), previous))
         });

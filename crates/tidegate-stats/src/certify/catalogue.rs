@@ -5,25 +5,23 @@
 
 use super::Level;
 use super::derived::Derived;
+use super::every_unit::Watch;
 use super::exact::{bets_ever_err, count_ever_misses};
 use super::families::{e_bh_false_discovery, ever_ships, holm_ever_errs};
-use super::looks::{bias, walk};
 use super::monitor::{Model, Monitor};
 use super::splits::{Stretch, first_alarm};
 use super::study::{RowPlan, Schedule, Study, hits};
-use crate::group_sequential::{Boundary, Design, Sides, Spending, boundaries};
-use crate::planner::{Baseline, PlanMethod, Question, Target, plan};
 use crate::sequential::SequentialOptions;
 
+mod plans;
+
 const ALPHA: f64 = 0.05;
-/// Tolerance of methods built to spend all of alpha.
-const SPEND_TOLERANCE: f64 = 0.005;
-/// Tolerance of predicted power.
-const POWER_TOLERANCE: f64 = 0.01;
-/// Tolerance of the median bias, in standard errors.
-const BIAS_TOLERANCE: f64 = 0.02;
 const SKEWED_DIFFERENCE: &str = "a true lift makes the arms unequal, so the skewness of a heavy tail no longer cancels in the \
      difference of means: cap the metric, or read the relative set, where it does";
+const SPENDS_ALL: &str = "the evidence is an exact martingale, whose true rate is at most the bar; by this size it has spent \
+     nearly all of its error, and these repetitions cannot tell its rate from the bar";
+const SPENDS_MOST: &str = "watched at every unit, the boundary spends 3.5 % of its 5 % by ten times the size it is tuned for, and \
+     2,000 repetitions put the limit under the bar only up to a measured rate of 3.75 %; whether the true rate is under it they do not tell";
 const DAILY: (u32, u32) = (28, 1_000);
 const HOURLY: (u32, u32) = (672, 100);
 
@@ -31,9 +29,12 @@ const HOURLY: (u32, u32) = (672, 100);
 pub(super) fn studies(level: Level) -> Vec<Study> {
     let mut all = monitored_means(level);
     all.extend(derived_metrics(level));
+    all.extend(derived_at_every_unit(level));
     all.extend(exact_methods(level));
     all.extend(splits(level));
-    all.extend(planned_looks(level));
+    all.extend(plans::planned_looks(level));
+    all.extend(plans::watched_power(level));
+    all.push(plans::wins(level));
     all.extend(families(level));
     all
 }
@@ -147,7 +148,8 @@ fn monitored_means(level: Level) -> Vec<Study> {
         for lift in [0.0, -0.2, 0.2, 1.0] {
             let fits = model != Model::Conversion { rate: 0.5 } || lift < 1.0;
             if fits {
-                all.push(monitor(name, model, lift, looks(daily), 20_000));
+                let repetitions = if lift == 0.0 { 20_000 } else { 10_000 };
+                all.push(monitor(name, model, lift, looks(daily), repetitions));
             }
         }
         all.push(monitor(name, model, 0.0, looks(hourly), 10_000));
@@ -162,55 +164,84 @@ fn monitored_means(level: Level) -> Vec<Study> {
     all
 }
 
+const DERIVED: [(&str, Derived); 4] = [
+    ("ratio, clicks per session", Derived::Ratio),
+    ("CUPED, correlation .7", Derived::Cuped),
+    ("post-stratified conversion", Derived::PostStratified),
+    ("clustered 90 % quantile", Derived::Quantile),
+];
+
+/// Every answer on a quantile sorts all observations, so its experiments are smaller and fewer.
 fn derived_metrics(level: Level) -> Vec<Study> {
-    let kinds = [
-        ("ratio, clicks per session", Derived::Ratio, 300),
-        ("CUPED, correlation .7", Derived::Cuped, 300),
-        ("post-stratified conversion", Derived::PostStratified, 300),
-        ("clustered 90 % quantile", Derived::Quantile, 60),
-    ];
-    let lifts: &[f64] = match level {
-        Level::Quick => &[0.0],
-        Level::Full => &[0.0, -0.2, 0.2, 1.0],
-    };
     let mut all = Vec::new();
-    for (name, kind, units_per_look) in kinds {
-        for &lift in lifts {
-            let options = SequentialOptions {
-                alpha: ALPHA,
-                tune_at: 5_000.0,
-                ..SequentialOptions::default()
-            };
-            let schedule = Schedule::Looks {
-                looks: 28,
-                units_per_look,
-            };
-            let mut rows = both_scales(lift, name, schedule, &options);
-            if kind == Derived::Quantile && lift != 0.0 {
-                // The absolute truth has no closed form; the relative one is the lift itself.
-                rows.remove(0);
-            }
-            let only_relative = rows.len() == 1;
-            all.push(Study {
-                name: format!("derived {name} {lift}"),
-                repetitions: repetitions(
-                    level,
-                    20_000,
-                    if units_per_look < 100 { 600 } else { 2_000 },
-                ),
-                rows,
-                simulate: Box::new(move |stream| {
-                    let missed = kind.repetition(stream, lift, (28, units_per_look), &options);
-                    if only_relative {
-                        hits(&missed[1..])
-                    } else {
-                        hits(&missed)
-                    }
-                }),
-            });
+    for (name, kind) in DERIVED {
+        let is_quantile = kind == Derived::Quantile;
+        let units_a_day = if is_quantile { 60 } else { 300 };
+        if level == Level::Quick {
+            let repetitions = if is_quantile { 600 } else { 2_000 };
+            all.push(derived(name, kind, 0.0, (28, units_a_day), repetitions));
+            continue;
+        }
+        all.push(derived(name, kind, 0.0, (28, units_a_day), 20_000));
+        for lift in [-0.2, 0.2, 1.0] {
+            let repetitions = if is_quantile { 4_000 } else { 10_000 };
+            all.push(derived(name, kind, lift, (28, units_a_day), repetitions));
+        }
+        if !is_quantile {
+            all.push(derived(name, kind, 0.0, (672, 30), 4_000));
         }
     }
     all
+}
+
+fn derived(name: &str, kind: Derived, lift: f64, looks: (u32, u32), repetitions: u32) -> Study {
+    let options = SequentialOptions {
+        alpha: ALPHA,
+        tune_at: 5_000.0,
+        ..SequentialOptions::default()
+    };
+    let schedule = Schedule::Looks {
+        looks: looks.0,
+        units_per_look: looks.1,
+    };
+    Study {
+        name: format!("derived {name} {lift} {schedule}"),
+        repetitions,
+        rows: both_scales(lift, name, schedule, &options),
+        simulate: Box::new(move |stream| hits(&kind.repetition(stream, lift, looks, &options))),
+    }
+}
+
+fn derived_at_every_unit(level: Level) -> Vec<Study> {
+    let units = repetitions(level, 1_000_000, 20_000);
+    let watched: &[(&str, Derived)] = match level {
+        Level::Quick => &DERIVED[3..],
+        Level::Full => &DERIVED,
+    };
+    watched
+        .iter()
+        .map(|&(name, kind)| {
+            let options = SequentialOptions {
+                alpha: ALPHA,
+                tune_at: f64::from(units) / 10.0,
+                ..SequentialOptions::default()
+            };
+            let schedule = Schedule::EveryUnit { units };
+            let mut rows = both_scales(0.0, name, schedule, &options);
+            rows.truncate(1);
+            for row in &mut rows {
+                row.scale = "both";
+                row.reason = Some(SPENDS_MOST).filter(|_| level == Level::Full);
+            }
+            let watch = Watch::new(kind, units, options);
+            Study {
+                name: format!("derived {name} {schedule}"),
+                repetitions: repetitions(level, 2_000, 500),
+                rows,
+                simulate: Box::new(move |stream| hits(&[watch.ever_errs(stream)])),
+            }
+        })
+        .collect()
 }
 
 fn exact_methods(level: Level) -> Vec<Study> {
@@ -268,6 +299,7 @@ fn splits(level: Level) -> Vec<Study> {
             alpha,
         );
         plan.schedule = "every unit".to_owned();
+        plan.reason = Some(SPENDS_ALL);
         Study {
             name: format!("split {name} {alpha}"),
             repetitions,
@@ -326,142 +358,6 @@ fn splits(level: Level) -> Vec<Study> {
         all.push(false_alarm(name, ramp(5_000), 0.001, 100_000));
     }
     all
-}
-
-fn planned_looks(level: Level) -> Vec<Study> {
-    let mut all = Vec::new();
-    for (spending, looks) in [(Spending::ObrienFleming, 14_u16), (Spending::Pocock, 5)] {
-        let design = Design::equally_spaced(ALPHA, Sides::Two, spending, looks);
-        let Ok(rows) = boundaries(&design) else {
-            continue;
-        };
-        let name = format!("{spending}, {looks} looks");
-        all.push(spends_alpha(level, &name, design.clone(), rows.clone()));
-        all.push(stop_is_unbiased(level, &name, &design, &rows));
-        let method = PlanMethod::Group { spending, looks };
-        all.extend(power_as_predicted(level, &name, method, design, rows));
-    }
-    all
-}
-
-fn spends_alpha(level: Level, name: &str, design: Design, rows: Vec<Boundary>) -> Study {
-    let mut plan = row(
-        "A",
-        "type I error, tolerance half a point",
-        "normal score",
-        ALPHA + SPEND_TOLERANCE,
-    );
-    plan.schedule = name.to_owned();
-    Study {
-        name: format!("spend {name}"),
-        repetitions: repetitions(level, 100_000, 50_000),
-        rows: vec![plan],
-        simulate: Box::new(move |stream| hits(&[walk(stream, &design, &rows, 0.0).is_crossing])),
-    }
-}
-
-/// The drift at which a fixed test has power .8.
-const PLANNED_DRIFT: f64 = 2.801_585;
-
-fn stop_is_unbiased(level: Level, name: &str, design: &Design, rows: &[Boundary]) -> Study {
-    let plan = |what: &str, bar: f64| {
-        let mut plan = row("H", what, "normal score", bar);
-        plan.schedule = name.to_owned();
-        plan
-    };
-    let (design, rows) = (design.clone(), rows.to_vec());
-    Study {
-        name: format!("bias {name}"),
-        repetitions: repetitions(level, 60_000, 2_000),
-        rows: match level {
-            Level::Full => vec![
-                plan(
-                    "median bias at the stop above +2 % of the standard error",
-                    0.5,
-                ),
-                plan(
-                    "median bias at the stop below -2 % of the standard error",
-                    0.5,
-                ),
-                plan(
-                    "stage-wise interval misses, tolerance half a point",
-                    ALPHA + SPEND_TOLERANCE,
-                ),
-            ],
-            // A bias of 2 % needs tens of thousands of repetitions to rule out.
-            Level::Quick => vec![
-                plan(
-                    "median bias at the stop above +20 % of the standard error",
-                    0.5,
-                ),
-                plan(
-                    "median bias at the stop below -20 % of the standard error",
-                    0.5,
-                ),
-            ],
-        },
-        simulate: Box::new(move |stream| {
-            let stop = walk(stream, &design, &rows, PLANNED_DRIFT);
-            let slack = if level == Level::Full {
-                BIAS_TOLERANCE
-            } else {
-                0.2
-            };
-            match bias(&design, stop, PLANNED_DRIFT) {
-                Some((error, misses)) if level == Level::Full => {
-                    hits(&[error > slack, error < -slack, misses])
-                }
-                Some((error, _)) => hits(&[error > slack, error < -slack]),
-                None => u64::MAX,
-            }
-        }),
-    }
-}
-
-fn power_as_predicted(
-    level: Level,
-    name: &str,
-    method: PlanMethod,
-    design: Design,
-    rows: Vec<Boundary>,
-) -> Option<Study> {
-    let planned = plan(
-        &Question {
-            baseline: Baseline::Mean { mean: 1.0, sd: 1.0 },
-            target: Target::Absolute(0.05),
-            alpha: ALPHA,
-            power: 0.8,
-            sides: Sides::Two,
-            treatment_share: 0.5,
-            method,
-        },
-        None,
-    )
-    .ok()?;
-    let drift = PLANNED_DRIFT * planned.inflation.sqrt();
-    let line = |what: &str, bar: f64| {
-        let mut plan = row("F", what, "normal score", bar);
-        plan.schedule = name.to_owned();
-        plan
-    };
-    Some(Study {
-        name: format!("power {name}"),
-        repetitions: repetitions(level, 100_000, 60_000),
-        rows: vec![
-            line(
-                "finds the effect, at most one point above the predicted power",
-                0.8 + POWER_TOLERANCE,
-            ),
-            line(
-                "does not find it, at most one point above the prediction",
-                0.2 + POWER_TOLERANCE,
-            ),
-        ],
-        simulate: Box::new(move |stream| {
-            let found = walk(stream, &design, &rows, drift).is_crossing;
-            hits(&[found, !found])
-        }),
-    })
 }
 
 fn families(level: Level) -> Vec<Study> {

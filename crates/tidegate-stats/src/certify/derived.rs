@@ -10,13 +10,20 @@ use crate::StatsError;
 use crate::cuped;
 use crate::effect::Contrast;
 use crate::moments::{JointMoments, Moments};
+use crate::order_statistics::{self, QuantileOptions};
 use crate::poststratify::{self, Stratum};
 use crate::quantile::{self, RankedSample};
 use crate::ratio::{self, RatioColumns};
 use crate::sequential::{SequentialOptions, compare_contrast};
 
 /// Quantile studied.
-const NU: f64 = 0.9;
+pub(super) const NU: f64 = 0.9;
+/// Spread of log latencies between units, and again within them.
+pub(super) const SPEED_SPREAD: f64 = 0.5;
+/// The quantile of log latencies around their median: `sqrt(2) 0.5 z` for the normal quantile `z` of [`NU`].
+pub(super) const TRUE_LN_QUANTILE: f64 = 0.906_193_802_436_823_1;
+/// Median latency.
+const MEDIAN_LATENCY: f64 = 100.0;
 /// Conversion rates of three strata.
 const STRATUM_RATES: [f64; 3] = [0.05, 0.15, 0.4];
 
@@ -34,24 +41,29 @@ pub(super) enum Derived {
 }
 
 /// Everything observed so far.
-struct Observed {
-    joint: [Plain; 2],
-    strata: [[(u64, u64); 3]; 2],
+#[derive(Default)]
+pub(super) struct Observed {
+    pub(super) joint: [Plain; 2],
+    /// By arm and stratum: units, and those of them that converted.
+    pub(super) strata: [[(u64, u64); 3]; 2],
     latencies: [Vec<(f64, u64)>; 2],
     units: u64,
 }
 
 /// Plain sums of two columns.
 #[derive(Clone, Copy, Default)]
-struct Plain {
-    units: u64,
-    sums: [f64; 2],
-    products: [f64; 3],
+pub(super) struct Plain {
+    pub(super) units: u64,
+    pub(super) events: [u64; 2],
+    pub(super) sums: [f64; 2],
+    pub(super) products: [f64; 3],
 }
 
 impl Plain {
-    fn push(&mut self, left: f64, right: f64) {
+    pub(super) fn push(&mut self, left: f64, right: f64) {
         self.units += 1;
+        self.events[0] += u64::from(left != 0.0);
+        self.events[1] += u64::from(right != 0.0);
         self.sums[0] += left;
         self.sums[1] += right;
         self.products[0] += left * left;
@@ -60,12 +72,12 @@ impl Plain {
     }
 
     fn joint(&self) -> Result<JointMoments, StatsError> {
-        JointMoments::from_sums(self.units, &self.sums, &self.products)
+        JointMoments::from_sums(self.units, &self.sums, &self.products)?.with_events(&self.events)
     }
 }
 
 impl Derived {
-    fn observe(self, stream: &mut Stream, lift: f64, seen: &mut Observed) {
+    pub(super) fn observe(self, stream: &mut Stream, lift: f64, seen: &mut Observed) {
         let arm = usize::from(stream.coin(0.5));
         let factor = if arm == 1 { 1.0 + lift } else { 1.0 };
         seen.units += 1;
@@ -94,10 +106,11 @@ impl Derived {
                 cell.1 += u64::from(stream.coin(STRATUM_RATES[stratum] * factor));
             }
             Self::Quantile => {
-                let speed = 0.5 * stream.normal();
+                let speed = SPEED_SPREAD * stream.normal();
                 let mut left = 1.0 + stream.poisson(1.0);
                 while left > 0.0 {
-                    let latency = 100.0 * (speed + 0.5 * stream.normal()).exp() * factor;
+                    let noise = SPEED_SPREAD * stream.normal();
+                    let latency = MEDIAN_LATENCY * (speed + noise).exp() * factor;
                     seen.latencies[arm].push((latency, seen.units));
                     left -= 1.0;
                 }
@@ -105,22 +118,23 @@ impl Derived {
         }
     }
 
-    /// The truth on the absolute scale, where it has a closed form.
-    fn truth(self, lift: f64) -> Option<f64> {
+    /// The truth on the absolute scale.
+    fn truth(self, lift: f64) -> f64 {
         match self {
             // Sessions and rate are independent, so the ratio is the mean rate.
-            Self::Ratio => Some(0.2 * lift),
-            Self::Cuped => Some(2.0 * (0.32_f64).exp() * lift),
+            Self::Ratio => 0.2 * lift,
+            Self::Cuped => 2.0 * (0.32_f64).exp() * lift,
             Self::PostStratified => {
                 let shares = [0.35, 0.5, 0.15];
                 let rate: f64 = shares.iter().zip(STRATUM_RATES).map(|(s, r)| s * r).sum();
-                Some(rate * lift)
+                rate * lift
             }
-            Self::Quantile => (lift == 0.0).then_some(0.0),
+            // The number of observations of a unit does not depend on its speed.
+            Self::Quantile => MEDIAN_LATENCY * TRUE_LN_QUANTILE.exp() * lift,
         }
     }
 
-    fn contrast(self, seen: &Observed) -> Result<Contrast, StatsError> {
+    pub(super) fn contrast(self, seen: &Observed) -> Result<Contrast, StatsError> {
         match self {
             Self::Ratio => {
                 let columns = RatioColumns {
@@ -148,11 +162,36 @@ impl Derived {
                 poststratify::contrast(&strata)
             }
             Self::Quantile => {
-                let control = RankedSample::new(seen.latencies[0].clone())?;
-                let treatment = RankedSample::new(seen.latencies[1].clone())?;
+                let [control, treatment] = seen.samples()?;
                 quantile::contrast(&control, &treatment, NU)
             }
         }
+    }
+
+    /// Whether the absolute interval and the relative set miss the truth now; none where there is no answer.
+    pub(super) fn misses(
+        self,
+        seen: &Observed,
+        lift: f64,
+        options: &SequentialOptions,
+    ) -> Option<Misses> {
+        let (absolute, relative) = if self == Self::Quantile {
+            let [control, treatment] = seen.samples().ok()?;
+            let watched = QuantileOptions {
+                alpha: options.alpha,
+                tune_at: options.tune_at,
+                burn_in_units: options.burn_in_events,
+            };
+            let found = order_statistics::compare(&control, &treatment, NU, &watched).ok()?;
+            (found.absolute, found.relative)
+        } else {
+            let found = compare_contrast(&self.contrast(seen).ok()?, options).ok()?;
+            (found.absolute, found.relative)
+        };
+        Some([
+            !absolute.contains(self.truth(lift)),
+            !relative.contains(lift),
+        ])
     }
 
     /// One experiment of `looks` batches; which scales ever missed the truth.
@@ -163,26 +202,28 @@ impl Derived {
         (looks, units_per_look): (u32, u32),
         options: &SequentialOptions,
     ) -> Misses {
-        let mut seen = Observed {
-            joint: [Plain::default(); 2],
-            strata: [[(0, 0); 3]; 2],
-            latencies: [Vec::new(), Vec::new()],
-            units: 0,
-        };
+        let mut seen = Observed::default();
         let mut missed = [false; 2];
         for _ in 0..looks {
             for _ in 0..units_per_look {
                 self.observe(stream, lift, &mut seen);
             }
-            let asked = self
-                .contrast(&seen)
-                .and_then(|found| compare_contrast(&found, options));
-            if let Ok(answer) = asked {
-                let truth = self.truth(lift);
-                missed[0] |= truth.is_some_and(|truth| !answer.absolute.contains(truth));
-                missed[1] |= !answer.relative.contains(lift);
+            let now = self.misses(&seen, lift, options).unwrap_or_default();
+            missed = [missed[0] | now[0], missed[1] | now[1]];
+            if missed == [true; 2] {
+                break;
             }
         }
         missed
+    }
+}
+
+impl Observed {
+    fn samples(&self) -> Result<[RankedSample; 2], StatsError> {
+        let [control, treatment] = &self.latencies;
+        Ok([
+            RankedSample::new(control.clone())?,
+            RankedSample::new(treatment.clone())?,
+        ])
     }
 }

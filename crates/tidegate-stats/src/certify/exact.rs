@@ -1,17 +1,23 @@
 //! The methods that are exact at any size: counts of rare events, and bets on bounded outcomes.
 //!
 //! Only units with an event move the count process, so a million units at one in a thousand
-//! are a thousand events; it is asked after each.
+//! are a thousand events; its evidence against the true ratio is taken after each, and where that comes within
+//! 3 % of its limit the whole comparison is asked, whose set counts.
 
+use super::monitor::SCREEN;
 use super::random::Stream;
 use crate::Side;
 use crate::betting::ContrastBet;
-use crate::count_eprocess::{CountOptions, Phase, compare};
+use crate::count_eprocess::{CountOptions, Phase, compare, ln_e};
 
 /// Whether the count comparison ever excludes the true `lift` over `events` events, half of the
 /// units in either arm.
 pub(super) fn count_ever_misses(stream: &mut Stream, lift: f64, events: u32) -> bool {
-    let options = CountOptions::default();
+    let options = CountOptions {
+        null_ratio: 1.0 + lift,
+        ..CountOptions::default()
+    };
+    let limit = -SCREEN * options.alpha.ln();
     let treated = (1.0 + lift) / (2.0 + lift);
     let mut phase = Phase {
         treatment_share: 0.5,
@@ -24,7 +30,9 @@ pub(super) fn count_ever_misses(stream: &mut Stream, lift: f64, events: u32) -> 
         } else {
             phase.events_control += 1;
         }
-        if compare(&[phase], &options).is_ok_and(|found| !found.relative.contains(lift)) {
+        let is_near = ln_e(&[phase], &options).is_ok_and(|evidence| evidence >= limit);
+        if is_near && compare(&[phase], &options).is_ok_and(|found| !found.relative.contains(lift))
+        {
             return true;
         }
     }

@@ -15,7 +15,7 @@ use crate::effect::Contrast;
 use crate::sequential::{Boundary, SequentialOptions, compare_contrast};
 
 /// Share of the boundary from which the product's comparison is asked.
-const SCREEN: f64 = 0.97;
+pub(super) const SCREEN: f64 = 0.97;
 
 /// What a unit's metric looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -32,6 +32,7 @@ pub(super) fn first_alarm(stream: &mut Stream, stretches: &[Stretch], alpha: f64
         });
         let (mut counts, mut factor) = ([0.0_f64; 2], 1.0_f64);
         let mut total = 0.0;
+        let near = (0.99 * limit - before).exp();
         for _ in 0..stretch.units {
             let arm = usize::from(stream.coin(stretch.actual));
             let predicted = (PRIOR_STRENGTH * shares[arm] + counts[arm]) / (PRIOR_STRENGTH + total);
@@ -39,7 +40,7 @@ pub(super) fn first_alarm(stream: &mut Stream, stretches: &[Stretch], alpha: f64
             counts[arm] += 1.0;
             total += 1.0;
             seen += 1;
-            if before + factor.ln() >= 0.99 * limit {
+            if factor >= near {
                 if let Some(phase) = phases.last_mut() {
                     phase.counts = counts.iter().map(|count| whole(*count)).collect();
                 }

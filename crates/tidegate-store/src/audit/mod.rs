@@ -263,6 +263,8 @@ impl AuditHead {
 pub struct AuditQuery {
     /// Only those of this project; by default all.
     pub project: Option<ProjectKey>,
+    /// With a project: also those about no project, such as changes of people.
+    pub with_whole_store: bool,
     /// Only those about this object.
     pub object: Option<AuditObject>,
     /// Only those with a greater sequence.

@@ -110,6 +110,10 @@ pub async fn entries_are_found_by_project_and_object(store: &dyn Store) {
         project: Some(default),
         ..base.clone()
     };
+    let with_people = AuditQuery {
+        with_whole_store: true,
+        ..in_project.clone()
+    };
     let about_b = AuditQuery {
         object: Some(AuditObject::new("flag", "b")),
         ..in_project.clone()
@@ -124,6 +128,7 @@ pub async fn entries_are_found_by_project_and_object(store: &dyn Store) {
     };
     assert_eq!(count(base.clone()).await, 4);
     assert_eq!(count(in_project).await, 3);
+    assert_eq!(count(with_people).await, 4);
     assert_eq!(count(about_b).await, 1);
     assert_eq!(count(about_user).await, 1);
     assert_eq!(count(elsewhere).await, 0);

@@ -61,6 +61,7 @@ macro_rules! conformance_suite {
             streams: records_are_numbered_and_read_in_order
             streams: a_writer_with_an_old_head_is_stale
             streams: a_delivery_counts_once
+            streams: messages_leave_only_with_their_record
             streams: named_values_are_replaced
         }
     };

@@ -240,7 +240,12 @@ pub async fn an_idempotency_key_applies_once(store: &dyn Store) {
     create(store, "a", json!(1)).await;
     let kill =
         || change("a", Expected::Any, Write::Put(json!("off"))).with_idempotency_key("stop-1");
+    assert_eq!(store.idempotency_find(&project, "stop-1").await, Ok(None));
     let first = store.object_commit(kill()).await.unwrap();
+    assert_eq!(
+        store.idempotency_find(&project, "stop-1").await,
+        Ok(Some(first))
+    );
     store
         .object_commit(change("a", Expected::Any, Write::Put(json!("on"))))
         .await

@@ -6,6 +6,7 @@ use super::{project, with_project};
 use crate::{
     digest::Digest,
     error::StoreError,
+    outbox::OutboxMessage,
     store::Store,
     stream::{DeliveryId, StreamAppend},
 };
@@ -17,6 +18,7 @@ fn append(stream: &str, says: i64) -> StreamAppend {
         payload: json!({"n": says}),
         delivery: None,
         expected_head: None,
+        outbox: Vec::new(),
         now_us: says,
     }
 }
@@ -104,6 +106,39 @@ pub async fn a_delivery_counts_once(store: &dyn Store) {
     let records = store.log_read(&default, "a", 0, 10).await.unwrap();
     assert_eq!(records.len(), 2);
     assert_eq!(records[0].delivery, delivered("a", 1, "x").delivery);
+}
+
+/// A record and its messages are one: no record, no message; a duplicate sends nothing again.
+pub async fn messages_leave_only_with_their_record(store: &dyn Store) {
+    with_project(store).await;
+    let message = |topic: &str| OutboxMessage {
+        topic: topic.to_owned(),
+        payload: json!(1),
+    };
+    let with = |append: StreamAppend, topic: &str| StreamAppend {
+        outbox: vec![message(topic)],
+        ..append
+    };
+    let stale = StreamAppend {
+        expected_head: Some(7),
+        ..append("a", 1)
+    };
+    store.log_append(with(stale, "hook")).await.unwrap_err();
+    store
+        .log_append(with(append("a", 1), ""))
+        .await
+        .unwrap_err();
+    assert_eq!(store.log_head(&project("default"), "a").await.unwrap(), 0);
+    for _ in 0..2 {
+        let once = with(delivered("a", 5, "x"), "hook");
+        store.log_append(once).await.unwrap();
+    }
+    let taken = store.outbox_take(10, 100, 200).await.unwrap();
+    let told: Vec<(&str, i64)> = taken
+        .iter()
+        .map(|row| (row.topic.as_str(), row.created_at))
+        .collect();
+    assert_eq!(told, [("hook", 5)]);
 }
 
 /// Named values are bytes under a name.

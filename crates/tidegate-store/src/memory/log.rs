@@ -30,7 +30,9 @@ impl AuditStore for MemoryStore {
         let project = query.project.as_ref().map(ProjectKey::as_str);
         let wanted = state.audit.iter().filter(|entry| {
             entry.sequence > query.after
-                && (project.is_none() || entry.project.as_deref() == project)
+                && (project.is_none()
+                    || entry.project.as_deref() == project
+                    || (query.with_whole_store && entry.project.is_none()))
                 && (query.object.is_none() || entry.object == query.object)
         });
         Ok(wanted.take(clamp(query.limit)).cloned().collect())
@@ -192,6 +194,7 @@ impl StreamStore for MemoryStore {
                 });
             }
             state.project(&append.project)?;
+            let project = append.project.clone();
             let records = state
                 .streams
                 .entry((append.project, append.stream))
@@ -212,6 +215,7 @@ impl StreamStore for MemoryStore {
                 delivery: append.delivery,
                 appended_at: append.now_us,
             });
+            state.send(&project, &append.outbox, append.now_us);
             Ok(Appended {
                 sequence,
                 digest,

@@ -12,7 +12,7 @@ use crate::{
         CHANGES_PER_COMMIT_MAX, Committed, ConfigVersion, Expected, ObjectChange, ObjectKind,
         ObjectPage, Snapshot, StoredObject, Write, json_text,
     },
-    outbox::OutboxRow,
+    outbox::{OutboxMessage, OutboxRow},
     project::{Project, ProjectPut},
     store::{ObjectStore, PAGE_LIMIT_MAX},
 };
@@ -45,7 +45,7 @@ impl State {
         let revision = self.objects[&place]
             .last()
             .map_or(0, |newest| newest.revision);
-        self.send(change);
+        self.send(&change.project, &change.outbox, change.now_us);
         let result = Committed {
             revision,
             config_version,
@@ -112,21 +112,21 @@ impl State {
         Ok(audited.sequence)
     }
 
-    fn send(&mut self, change: &ObjectChange) {
-        for message in &change.outbox {
+    pub(super) fn send(&mut self, project: &ProjectKey, messages: &[OutboxMessage], now_us: i64) {
+        for message in messages {
             self.last_message += 1;
             let row = OutboxRow {
                 id: self.last_message,
-                project: change.project.clone(),
+                project: project.clone(),
                 topic: message.topic.clone(),
                 payload: message.payload.clone(),
-                created_at: change.now_us,
+                created_at: now_us,
                 attempts: 0,
                 last_error: None,
             };
             let waiting = Waiting {
                 row,
-                due_at: change.now_us,
+                due_at: now_us,
                 is_dead: false,
             };
             self.outbox.insert(self.last_message, waiting);
@@ -255,6 +255,19 @@ impl ObjectStore for MemoryStore {
         self.transact(|state| changes.iter().map(|change| state.commit(change)).collect())
     }
 
+    async fn idempotency_find(
+        &self,
+        project: &ProjectKey,
+        key: &str,
+    ) -> StoreResult<Option<Committed>> {
+        let place = (project.clone(), key.to_owned());
+        Ok(self
+            .state()
+            .remembered
+            .get(&place)
+            .map(|remembered| remembered.result))
+    }
+
     async fn object_get(
         &self,
         project: &ProjectKey,
@@ -306,6 +319,7 @@ impl ObjectStore for MemoryStore {
             epoch: EPOCH,
             flags: state.live(project, ObjectKind::Flag),
             segments: state.live(project, ObjectKind::Segment),
+            sets: state.live(project, ObjectKind::Set),
             quarantined: Vec::new(),
         })
     }

@@ -195,7 +195,8 @@ impl AuditStore for SqliteStore {
             (None, Some(project)) => sqlx::query(sql!("audit_list_project"))
                 .bind(after)
                 .bind(limit)
-                .bind(project),
+                .bind(project)
+                .bind(query.with_whole_store),
             (None, None) => sqlx::query(sql!("audit_list")).bind(after).bind(limit),
         };
         statement

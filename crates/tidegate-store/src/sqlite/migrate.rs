@@ -225,4 +225,54 @@ mod tests {
             .unwrap();
         assert_eq!(tables, 1);
     }
+
+    /// More than the page cache holds, so that much of it is in the log before the commit.
+    const LARGE: Migration = "ALTER TABLE a ADD COLUMN m INTEGER; \
+        WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 50000) \
+        INSERT INTO a SELECT 0, n FROM k";
+
+    /// The files as a kill leaves them: what was written so far, and nobody to finish it.
+    fn crash_image(path: &Path, into: &Path) -> std::path::PathBuf {
+        let image = into.join("store.db");
+        for suffix in ["", "-wal"] {
+            let from = durable::with_suffix(path, suffix);
+            std::fs::copy(from, durable::with_suffix(&image, suffix)).unwrap();
+        }
+        image
+    }
+
+    #[tokio::test]
+    async fn a_kill_in_the_middle_of_a_migration_leaves_a_file_that_old_and_new_open() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = dir.path().join("store.db");
+        let mut connection = connect(&path).await;
+        sqlx::raw_sql("PRAGMA cache_size = 10; PRAGMA journal_mode = WAL")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        migrate_with(&mut connection, &path, None, &[FIRST])
+            .await
+            .unwrap();
+        copy_aside(&mut connection, &path, 1).await.unwrap();
+        let mut txn = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        sqlx::raw_sql(LARGE).execute(&mut *txn).await.unwrap();
+        set_header(&mut txn, 2).await.unwrap();
+        let image = crash_image(&path, other.path());
+        let log = std::fs::metadata(durable::with_suffix(&image, "-wal")).unwrap();
+        assert!(log.len() > 100_000, "the kill comes in the middle of it");
+        txn.rollback().await.unwrap();
+
+        let mut old = connect(&image).await;
+        assert_eq!(inspect_connection(&mut old).await, Ok(Some(1)));
+        assert_eq!(pragma(&mut old, "SELECT SUM(n) FROM a").await, Ok(7));
+        old.close().await.unwrap();
+        let mut new = connect(&image).await;
+        migrate_with(&mut new, &image, Some(1), &[FIRST, LARGE])
+            .await
+            .unwrap();
+        assert_eq!(pragma(&mut new, "PRAGMA user_version").await, Ok(2));
+        assert_eq!(pragma(&mut new, "SELECT COUNT(*) FROM a").await, Ok(50_001));
+        let mut aside = connect(&durable::with_suffix(&path, ".before-v2")).await;
+        assert_eq!(pragma(&mut aside, "SELECT SUM(n) FROM a").await, Ok(7));
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, audit, projects,
+    SqliteStore, audit, outbox, projects,
     row::{Columns as _, signed},
     sql,
 };
@@ -44,7 +44,7 @@ async fn commit_in_txn(
         epoch: audited.epoch,
         audit_sequence: audited.sequence,
     };
-    send(connection, &change).await?;
+    outbox::send(connection, &change.project, &change.outbox, change.now_us).await?;
     remember(connection, &change, request, committed).await?;
     Ok(committed)
 }
@@ -97,12 +97,16 @@ async fn earlier_result(
             "it was used for another change",
         ));
     }
-    Ok(Some(Committed {
+    remembered(&row).map(Some)
+}
+
+fn remembered(row: &SqliteRow) -> StoreResult<Committed> {
+    Ok(Committed {
         revision: row.number("revision")?,
         config_version: row.number("config_version")?,
         epoch: row.number("epoch")?,
         audit_sequence: row.number("audit_sequence")?,
-    }))
+    })
 }
 
 async fn remember(
@@ -239,19 +243,6 @@ fn draft(
     }
 }
 
-async fn send(connection: &mut SqliteConnection, change: &ObjectChange) -> StoreResult<()> {
-    for message in &change.outbox {
-        sqlx::query(sql!("outbox_insert"))
-            .bind(change.project.as_str())
-            .bind(&message.topic)
-            .bind(json_text(&message.payload))
-            .bind(change.now_us)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
 /// An object from its row, held against its digest.
 fn object(row: &SqliteRow) -> StoreResult<StoredObject> {
     let kind: ObjectKind = row.word("kind")?;
@@ -321,11 +312,14 @@ async fn snapshot(
     let (flags, mut quarantined) = live(connection, project, ObjectKind::Flag).await?;
     let (segments, more) = live(connection, project, ObjectKind::Segment).await?;
     quarantined.extend(more);
+    let (sets, more) = live(connection, project, ObjectKind::Set).await?;
+    quarantined.extend(more);
     Ok(Snapshot {
         config_version: version.version,
         epoch: version.epoch,
         flags,
         segments,
+        sets,
         quarantined,
     })
 }
@@ -372,6 +366,19 @@ impl ObjectStore for SqliteStore {
         let mut txn = self.begin().await?;
         let done = commit_all_in_txn(&mut txn, changes).await;
         self.finish(txn, done).await
+    }
+
+    async fn idempotency_find(
+        &self,
+        project: &ProjectKey,
+        key: &str,
+    ) -> StoreResult<Option<Committed>> {
+        let row = sqlx::query(sql!("idempotency_get"))
+            .bind(project.as_str())
+            .bind(key)
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(remembered).transpose()
     }
 
     async fn object_get(

@@ -12,9 +12,29 @@ use super::{
 use crate::{
     error::{StoreError, StoreResult},
     key::ProjectKey,
-    outbox::{LAST_ERROR_MAX, OutboxRow},
+    object::json_text,
+    outbox::{LAST_ERROR_MAX, OutboxMessage, OutboxRow},
     store::{OutboxStore, PAGE_LIMIT_MAX},
 };
+
+/// Puts messages in line.
+pub(super) async fn send(
+    connection: &mut SqliteConnection,
+    project: &ProjectKey,
+    messages: &[OutboxMessage],
+    now_us: i64,
+) -> StoreResult<()> {
+    for message in messages {
+        sqlx::query(sql!("outbox_insert"))
+            .bind(project.as_str())
+            .bind(&message.topic)
+            .bind(json_text(&message.payload))
+            .bind(now_us)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
 
 /// A message, whose payload is an error if it is damaged.
 struct Decoded {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, projects,
+    SqliteStore, outbox, projects,
     row::{Columns as _, signed},
     sql,
 };
@@ -49,8 +49,9 @@ async fn append_in_txn(
         .bind(append.delivery.as_ref().map(|delivery| &delivery.source))
         .bind(append.delivery.as_ref().map(|delivery| &delivery.id))
         .bind(append.now_us)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    outbox::send(connection, &append.project, &append.outbox, append.now_us).await?;
     Ok(appended)
 }
 

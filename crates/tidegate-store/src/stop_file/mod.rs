@@ -145,6 +145,9 @@ impl StopFile {
 
     /// Marks a record as committed to the database and frees its block; a record that is not
     /// pending is left alone.
+    ///
+    /// # Errors
+    /// After an error the record is pending still, and may be marked again.
     pub fn applied(&self, id: &StopId) -> io::Result<()> {
         let mut inner = self.inner();
         let found = inner
@@ -155,9 +158,8 @@ impl StopFile {
             return Ok(());
         };
         let block = Block::applied(sequence, record.clone());
-        inner.pending.remove(&sequence);
-        inner.slots[at] = Slot::Retired;
         write_block(&inner.file, at, &block)?;
+        inner.pending.remove(&sequence);
         inner.slots[at] = Slot::Free;
         Ok(())
     }

@@ -103,6 +103,7 @@ fn appends() -> impl Strategy<Value = StreamAppend> {
                 id: id.to_owned(),
             }),
             expected_head,
+            outbox: Vec::new(),
             now_us,
         },
     )

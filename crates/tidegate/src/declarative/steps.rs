@@ -1,117 +1,173 @@
-//! From what files state and what the server has to what must be done.
+//! From what files state to what the server would do, or did, about it.
+//!
+//! The server decides; this only sends, and puts file names to the places it complains about.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::documents::{COLLECTIONS, Document};
-use crate::client::{Conditions, Connection, encode};
-use crate::flag::with_reason;
+use super::documents::Stated;
+use crate::client::{Conditions, Connection};
 
-/// What stands between one document and the server.
+/// What is asked of the server.
 #[derive(Debug)]
-pub(crate) struct Step {
-    /// What the file states.
-    pub(crate) document: Document,
-    /// What the server has, with its revision.
-    current: Option<(u64, Value)>,
+pub(super) enum Act<'a> {
+    /// To check everything and change nothing.
+    Plan,
+    /// To do all of it, or nothing.
+    Apply {
+        /// Why, for the audit trail.
+        reason: Option<&'a str>,
+        /// What a plan printed, if only that is to be done.
+        plan: Option<Value>,
+    },
 }
 
-impl Step {
-    /// Whether the server differs from the file.
-    pub(crate) fn changes(&self) -> bool {
-        self.current
-            .as_ref()
-            .is_none_or(|(_, spec)| *spec != self.document.spec)
+/// What becomes of one document.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    stated: &'a Stated,
+    /// As the server said it.
+    pub(super) answer: Value,
+}
+
+impl Row<'_> {
+    /// Kind and key.
+    pub(super) fn name(&self) -> String {
+        let document = &self.stated.document;
+        format!("{} {}", document.kind, document.key)
     }
 
     /// In one word.
-    pub(crate) fn action(&self) -> &'static str {
-        match &self.current {
-            None => "create",
-            Some(_) if self.changes() => "update",
-            Some(_) => "unchanged",
+    pub(super) fn action(&self) -> &str {
+        self.answer["action"].as_str().unwrap_or("-")
+    }
+
+    /// Whether the server differs from the file.
+    pub(super) fn changes(&self) -> bool {
+        self.action() != "unchanged"
+    }
+
+    /// A line for each place that differs; a new object is not told place by place.
+    pub(super) fn difference(&self) -> Vec<String> {
+        if self.action() == "create" {
+            return Vec::new();
         }
+        let places = self.answer["difference"].as_array().into_iter().flatten();
+        places
+            .map(|place| {
+                let pointer = place["pointer"].as_str().unwrap_or_default();
+                match (place.get("before"), place.get("after")) {
+                    (Some(before), Some(after)) => format!("{pointer}: {before} -> {after}"),
+                    (Some(before), None) => format!("{pointer}: {before} -> (removed)"),
+                    (None, after) => {
+                        format!("{pointer}: (new) {}", after.unwrap_or(&Value::Null))
+                    }
+                }
+            })
+            .collect()
     }
 
-    /// For programs.
-    pub(crate) fn describe(&self) -> Value {
-        json!({
-            "kind": self.document.kind,
-            "key": self.document.key,
-            "action": self.action(),
-            "revision": self.current.as_ref().map(|(revision, _)| *revision),
-            "difference": self.difference(),
-        })
+    /// What compiles but cannot be meant, with its file and place.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let warnings = self.answer["warnings"].as_array().into_iter().flatten();
+        warnings
+            .map(|warning| {
+                let part = |name: &str| warning[name].as_str().unwrap_or_default();
+                format!("{} {}", self.stated.place(part("pointer")), part("message"))
+            })
+            .collect()
     }
+}
 
-    /// A line for each top-level place that differs.
-    pub(crate) fn difference(&self) -> Vec<String> {
-        let Some((_, current)) = &self.current else {
-            return Vec::new();
-        };
-        let (Value::Object(old), Value::Object(new)) = (current, &self.document.spec) else {
-            return Vec::new();
-        };
-        let mut lines = Vec::new();
-        for (name, value) in old
-            .iter()
-            .filter(|(name, value)| new.get(*name) != Some(*value))
+/// Sends everything in one request.
+pub(super) fn ask<'a>(
+    connection: &Connection,
+    wanted: &'a [Stated],
+    act: &Act<'_>,
+) -> Result<Vec<Row<'a>>> {
+    let mut changes = Vec::new();
+    for stated in wanted {
+        let document = &stated.document;
+        let mut change = json!({
+            "kind": document.kind,
+            "key": document.key,
+            "spec": without_owned(&document.kind, document.spec.clone()),
+        });
+        if let Act::Apply {
+            plan: Some(plan), ..
+        } = act
         {
-            lines.push(match new.get(name) {
-                Some(next) => format!("{name}: {value} -> {next}"),
-                None => format!("{name}: {value} -> (removed)"),
-            });
+            change["revision"] = planned_revision(plan, stated)?.into();
         }
-        for (name, value) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
-            lines.push(format!("{name}: (new) {value}"));
-        }
-        lines
+        changes.push(change);
     }
-}
-
-/// Compares every document with the server.
-pub(crate) fn steps(connection: &Connection, wanted: &[Document]) -> Result<Vec<Step>> {
-    wanted
-        .iter()
-        .map(|document| step(connection, document))
-        .collect()
-}
-
-fn step(connection: &Connection, document: &Document) -> Result<Step> {
-    let path = path(connection, document)?;
-    let answer = connection.send_raw("GET", &path, None, Conditions::default())?;
-    let current = match answer.status {
-        200 => {
-            let revision = answer.body["revision"]
-                .as_u64()
-                .context("no revision in the answer")?;
-            Some((revision, answer.body["spec"].clone()))
-        }
-        404 => None,
-        // Any other answer is the server's refusal; asking the plain way words it.
-        _ => connection.get(&path).map(|_| None)?,
+    let (path, body) = match act {
+        Act::Plan => ("changes/check", json!({ "changes": changes })),
+        Act::Apply { reason, .. } => ("changes", json!({ "changes": changes, "reason": reason })),
     };
-    Ok(Step {
-        document: canonical(document),
-        current,
-    })
+    let path = connection.path(path);
+    let answer = connection.send_raw("POST", &path, Some(&body), Conditions::default())?;
+    if answer.status >= 400 {
+        return Err(refused(connection, wanted, &answer));
+    }
+    let rows = answer.body["rows"].as_array().cloned().unwrap_or_default();
+    if rows.len() != wanted.len() {
+        bail!(
+            "the server answered about {} of {} objects",
+            rows.len(),
+            wanted.len()
+        );
+    }
+    Ok(wanted
+        .iter()
+        .zip(rows)
+        .map(|(stated, answer)| Row { stated, answer })
+        .collect())
 }
 
-/// The document as the server would store it, so that equal meanings compare equal.
-fn canonical(document: &Document) -> Document {
-    let mut document = document.clone();
-    if document.kind == "flag"
-        && let Ok(spec) = tidegate_flags::FlagSpec::from_json(&document.key, &document.spec)
-    {
-        document.spec = spec.to_json();
+/// The revision a plan saw; 0 for an object that was not there.
+fn planned_revision(plan: &Value, stated: &Stated) -> Result<u64> {
+    let document = &stated.document;
+    let mut rows = plan["rows"].as_array().into_iter().flatten();
+    let row = rows.find(|row| row["kind"] == *document.kind && row["key"] == *document.key);
+    row.and_then(|row| row["revision"].as_u64())
+        .ok_or_else(|| anyhow!("{} is not in the plan; plan again", stated.place("")))
+}
+
+/// The server's refusal, each violation with the file it is in.
+fn refused(
+    connection: &Connection,
+    wanted: &[Stated],
+    answer: &crate::client::Answer,
+) -> anyhow::Error {
+    let violations = answer.body["violations"].as_array();
+    let lines: Option<Vec<String>> = violations
+        .filter(|violations| !violations.is_empty())
+        .map(|violations| violations.iter().map(|one| placed(wanted, one)).collect());
+    match lines {
+        Some(lines) => anyhow!("{}", lines.join("\n  ")),
+        None => connection.refusal(answer),
     }
-    document.spec = without_owned(&document, document.spec.clone());
-    document
+}
+
+fn placed(wanted: &[Stated], violation: &Value) -> String {
+    let part = |name: &str| violation[name].as_str().unwrap_or_default();
+    let below = part("pointer").strip_prefix("/changes/");
+    let found = below.and_then(|below| {
+        let (index, rest) = below.split_once('/').unwrap_or((below, ""));
+        let stated = wanted.get(index.parse::<usize>().ok()?)?;
+        let rest = rest.strip_prefix("spec").unwrap_or("");
+        Some(stated.place(rest))
+    });
+    match found {
+        Some(place) => format!("{place} {}", part("message")),
+        None => format!("{} {}", part("pointer"), part("message")),
+    }
 }
 
 /// A definition without what the server owns in it: kills, and the rules of rollouts.
-fn without_owned(document: &Document, mut spec: Value) -> Value {
-    if document.kind != "flag" {
+fn without_owned(kind: &str, mut spec: Value) -> Value {
+    if kind != "flag" {
         return spec;
     }
     if let Some(fields) = spec.as_object_mut() {
@@ -131,36 +187,4 @@ fn without_owned(document: &Document, mut spec: Value) -> Value {
         }
     }
     spec
-}
-
-/// Does what the step needs; returns the revision afterwards.
-pub(crate) fn apply_step(
-    connection: &Connection,
-    step: &Step,
-    reason: Option<&str>,
-) -> Result<u64> {
-    let conditions = match &step.current {
-        Some((revision, _)) if !step.changes() => return Ok(*revision),
-        Some((revision, _)) => Conditions {
-            revision: Some(*revision),
-            ..Conditions::default()
-        },
-        None => Conditions {
-            must_be_new: true,
-            ..Conditions::default()
-        },
-    };
-    let path = with_reason(path(connection, &step.document)?, reason);
-    let answer = connection.put(&path, &step.document.spec, conditions)?;
-    answer.body["revision"]
-        .as_u64()
-        .context("no revision in the answer")
-}
-
-fn path(connection: &Connection, document: &Document) -> Result<String> {
-    let collection = COLLECTIONS
-        .iter()
-        .find_map(|(kind, collection)| (*kind == document.kind).then_some(*collection))
-        .with_context(|| format!("kind {:?} is not known", document.kind))?;
-    Ok(connection.path(&format!("{collection}/{}", encode(&document.key))))
 }

@@ -63,6 +63,8 @@ pub(super) struct WalkExtent {
 #[derive(Debug, Default)]
 pub(super) struct AuthorDates {
     seconds: FxHashMap<CommitId, u32>,
+    /// Met and not read: missing, unreadable, or before `since`.
+    not_read: FxHashSet<CommitId>,
 }
 
 /// What stands for "no commit with one parent".
@@ -71,9 +73,22 @@ const NO_DATE: u32 = 0;
 const MAX_COPIES: usize = 16;
 
 impl AuthorDates {
-    /// Notes a commit that was read before.
-    pub(super) fn know(&mut self, id: CommitId, authored_at: Moment, parents: usize) {
-        self.seconds.insert(id, date_of(authored_at, parents));
+    /// Notes a commit that was read.
+    pub(super) fn know(&mut self, id: CommitId, date: u32) {
+        self.seconds.insert(id, date);
+    }
+
+    /// Commits that were read, with their dates as [`date_of`] gives them.
+    pub(super) fn read(&self) -> impl Iterator<Item = (CommitId, u32)> + '_ {
+        self.seconds
+            .iter()
+            .map(|(&id, &date)| (id, date))
+            .filter(|(id, _)| !self.not_read.contains(id))
+    }
+
+    /// Commits that were met and not read, where a later run may go on.
+    pub(super) fn not_read(&self) -> &FxHashSet<CommitId> {
+        &self.not_read
     }
 
     /// Groups of commits with one author date of which at least one is new.
@@ -96,8 +111,9 @@ impl AuthorDates {
     }
 }
 
-/// Merges and root commits change nothing by themselves that could be copied.
-fn date_of(authored_at: Moment, parents: usize) -> u32 {
+/// The author date in seconds, by which copies are found; merges and root commits have none, because they change
+/// nothing by themselves that could be copied.
+pub(super) fn date_of(authored_at: Moment, parents: usize) -> u32 {
     if parents != 1 {
         return NO_DATE;
     }
@@ -167,6 +183,7 @@ impl GitReader {
                 continue;
             }
             dates.seconds.insert(id, NO_DATE);
+            dates.not_read.insert(id);
             let Some(data) = self
                 .repository
                 .objects
@@ -203,7 +220,8 @@ impl GitReader {
                 committed_at,
                 pull_request: message.pull_request.unwrap_or(0),
             };
-            dates.know(id, facts.authored_at, parents.len());
+            dates.know(id, date_of(facts.authored_at, parents.len()));
+            dates.not_read.remove(&id);
             let touches = touching.of(commit.tree(), commit.parents().next(), &mut extent);
             extent.commits += 1;
             each(ReadCommit {

@@ -1,12 +1,15 @@
 //! `delivery import-git`: commits, tags and which service is built from them, into the log.
 //!
 //! One atomic append per run.
-//! Commits that the log holds are not read again, so a second run costs what is new; a commit that may be a copy of
-//! another (rebased, cherry-picked: the author date is the same) is compared by what it changes. Where an earlier run stopped
-//! (`--since`, a shallow clone that was deepened since) the walk goes on from there.
+//! Commits that the log holds are not read again; where an earlier run stopped (`--since`, a shallow clone that was
+//! deepened since) the walk goes on from there. A large log has an index beside it, which also says which commits of
+//! which repository are held: a later run reads neither the log nor the repository again, only what is new in both.
+//! Where it is asked for, a commit that may be a copy of another (rebased, cherry-picked: the author date is the same)
+//! is compared by what it changes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -18,10 +21,10 @@ use tidegate_delivery::event::{
     ArtifactSeen, CommitSeen, DeploymentSeen, EventBody, Outcome, PatchSeen, ServiceSeen,
 };
 use tidegate_delivery::{DeliveryEvent, Moment};
-use tidegate_server::delivery::log_file::HeldRow;
+use tidegate_server::delivery::log_file::{HeldRow, Note};
 
 use super::git_patch::patch_id;
-use super::git_reader::{AuthorDates, GitReader, ReadCommit, ReadTag, Walk, WalkExtent};
+use super::git_reader::{AuthorDates, GitReader, ReadCommit, ReadTag, Walk, WalkExtent, date_of};
 use super::place::Place;
 use super::sink::Sink;
 use super::{LogArgs, OutputFormat, print_json, print_line};
@@ -49,6 +52,10 @@ pub(crate) struct ImportGit {
     /// Take a single commit whose subject ends in (#7) for a squashed pull request.
     #[arg(long)]
     squash_merges: bool,
+    /// Find copies of one change (cherry-picked, rebased) by what commits of one author date change, and count each
+    /// change once. Reads file contents, of few commits.
+    #[arg(long)]
+    find_copies: bool,
     /// Take tags with this beginning for deployments, at their commit's time. A tag is not a deployment:
     /// use it only where no deployment log exists.
     #[arg(long, value_name = "PREFIX")]
@@ -90,6 +97,10 @@ impl ImportGit {
         let reader = GitReader::open(&self.path)?;
         let mut held = Held::default();
         let sink = Sink::open(&self.log, |row| held.take(row, &name))?;
+        let note_name = format!("git:{name}");
+        if let Some(note) = sink.note(&note_name) {
+            held.restore(note);
+        }
         if let Place::Server(connection) = self.log.place()? {
             held.ask(&connection, &name)?;
         }
@@ -109,7 +120,12 @@ impl ImportGit {
         let mut dates = AuthorDates::default();
         let walked = reader.walk(&walk, &mut dates, |commit| import.commit(&rules, commit))?;
         import.report.walked = walked;
-        import.copies(&reader, dates, &held)?;
+        for &(id, date) in &held.authored {
+            dates.know(id, date);
+        }
+        if self.find_copies {
+            import.copies(&reader, &dates, &held)?;
+        }
         let tags = reader.tags()?;
         if walked.commits == 0 && held.commits.is_empty() {
             bail!(
@@ -135,7 +151,11 @@ impl ImportGit {
             name,
             ..
         } = import;
-        let counts = sink.commit()?;
+        let counts = sink.commit_with(&Note {
+            name: &note_name,
+            bytes: held_bytes(&dates),
+            write: &|to| write_held(&dates, to),
+        })?;
         report.added = counts.recorded;
         report.known = counts.known + counts.conflicts;
         if counts.requests > 1 {
@@ -260,7 +280,7 @@ struct Held {
     commits: FxHashSet<CommitId>,
     mentioned: FxHashSet<CommitId>,
     /// Author dates, where the log is in files; a server is not asked for them.
-    authored: Vec<(CommitId, Moment, usize)>,
+    authored: Vec<(CommitId, u32)>,
 }
 
 impl Held {
@@ -279,11 +299,35 @@ impl Held {
         if let Some(id) = CommitId::parse(&seen.commit) {
             self.commits.insert(id);
             let authored_at = seen.authored_at.unwrap_or(row.at);
-            self.authored.push((id, authored_at, seen.parents.len()));
+            self.authored
+                .push((id, date_of(authored_at, seen.parents.len())));
         }
         let parents = seen.parents.iter();
         self.mentioned
             .extend(parents.filter_map(|parent| CommitId::parse(parent)));
+    }
+
+    /// Takes up what an earlier run noted, as [`write_held`] wrote it; a note that does not read is none.
+    fn restore(&mut self, note: &[u8]) {
+        let Some((commits, rest)) = counted(note, NOTED_COMMIT_BYTES) else {
+            return;
+        };
+        for entry in commits.chunks_exact(NOTED_COMMIT_BYTES) {
+            let (id, date) = entry.split_at(COMMIT_ID_BYTES);
+            let (Ok(id), Ok(date)) = (
+                <[u8; COMMIT_ID_BYTES]>::try_from(id),
+                <[u8; 4]>::try_from(date),
+            ) else {
+                return;
+            };
+            let (id, date) = (CommitId::new(id), u32::from_le_bytes(date));
+            self.commits.insert(id);
+            self.authored.push((id, date));
+        }
+        let frontier = counted(rest, COMMIT_ID_BYTES).map_or(&[][..], |(frontier, _)| frontier);
+        let ids = frontier.chunks_exact(COMMIT_ID_BYTES);
+        self.mentioned
+            .extend(ids.filter_map(|id| Some(CommitId::new(id.try_into().ok()?))));
     }
 
     /// Asks a server what it holds: `+` and an id for a commit, `?` and an id for a parent that is only mentioned.
@@ -300,6 +344,37 @@ impl Held {
         }
         Ok(())
     }
+}
+
+const COMMIT_ID_BYTES: usize = 20;
+/// A commit and its author date.
+const NOTED_COMMIT_BYTES: usize = COMMIT_ID_BYTES + 4;
+
+/// The entries that a count in front of them speaks of, and what follows.
+fn counted(bytes: &[u8], entry_bytes: usize) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = bytes.split_at_checked(8)?;
+    let count = usize::try_from(u64::from_le_bytes(count.try_into().ok()?)).ok()?;
+    rest.split_at_checked(count.checked_mul(entry_bytes)?)
+}
+
+fn held_bytes(dates: &AuthorDates) -> u64 {
+    let commits = dates.read().count() * NOTED_COMMIT_BYTES;
+    let frontier = dates.not_read().len() * COMMIT_ID_BYTES;
+    (16 + commits + frontier) as u64
+}
+
+/// Writes which commits the log holds of a repository, and where reading stopped.
+fn write_held(dates: &AuthorDates, to: &mut dyn Write) -> io::Result<()> {
+    to.write_all(&(dates.read().count() as u64).to_le_bytes())?;
+    for (id, date) in dates.read() {
+        to.write_all(&id.to_bytes())?;
+        to.write_all(&date.to_le_bytes())?;
+    }
+    to.write_all(&(dates.not_read().len() as u64).to_le_bytes())?;
+    dates
+        .not_read()
+        .iter()
+        .try_for_each(|id| to.write_all(&id.to_bytes()))
 }
 
 /// Services and the paths they are built from. A service without a path is built from all of it.
@@ -384,12 +459,9 @@ impl Import {
     fn copies(
         &mut self,
         reader: &GitReader,
-        mut dates: AuthorDates,
+        dates: &AuthorDates,
         held: &Held,
     ) -> anyhow::Result<()> {
-        for &(id, authored_at, parents) in &held.authored {
-            dates.know(id, authored_at, parents);
-        }
         for group in dates.possible_copies(|id| !held.commits.contains(&id)) {
             if self.report.compared >= MAX_COMPARED {
                 break;

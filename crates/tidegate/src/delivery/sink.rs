@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tidegate_delivery::DeliveryEvent;
-use tidegate_server::delivery::log_file::{Appended, HeldRow, LogWriter};
+use tidegate_server::delivery::log_file::{Appended, HeldRow, LogWriter, Note};
 
 use super::place::{LogArgs, Place};
 use crate::client::Connection;
@@ -62,6 +62,28 @@ impl Sink {
                 Ok(())
             }
             Self::Server(upload) => upload.take(event),
+        }
+    }
+
+    /// What was noted beside a log in files when it was last indexed.
+    pub(super) fn note(&self, name: &str) -> Option<&[u8]> {
+        match self {
+            Self::Files(writer, _) => writer.note(name),
+            Self::Server(_) => None,
+        }
+    }
+
+    /// Makes the rows durable, says what became of them, and keeps the note with the index where there is one.
+    pub(super) fn commit_with(self, note: &Note<'_>) -> anyhow::Result<Counts> {
+        match self {
+            Self::Files(mut writer, counts) => {
+                writer.commit()?;
+                if let Err(error) = writer.keep_index(note) {
+                    tracing::warn!(%error, "the log's index cannot be written; the next import takes longer");
+                }
+                Ok(counts)
+            }
+            Self::Server(_) => self.commit(),
         }
     }
 

@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         open_door: true,
         allowed_origins: Default::default(),
         retention: Default::default(),
+        outward: Default::default(),
     };
     let (seed, format) = (arguments.seed, arguments.output.output);
     let stays = !arguments.exit_when_done;
@@ -139,7 +140,7 @@ fn play(connection: &Connection, seed: u64, format: Format) -> Result<bool> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let crowd = customers::come(connection, &scenarios, seed, &stop);
-    let outcomes = watch(connection, scenarios, format);
+    let outcomes = start_and_watch(connection, scenarios, format);
     stop.store(true, Ordering::Relaxed);
     for customer in crowd {
         let _ = customer.join();
@@ -147,6 +148,17 @@ fn play(connection: &Connection, seed: u64, format: Format) -> Result<bool> {
     let outcomes = outcomes?;
     report(&outcomes, format)?;
     Ok(outcomes.iter().all(Outcome::is_correct))
+}
+
+fn start_and_watch(
+    connection: &Connection,
+    scenarios: Vec<Scenario>,
+    format: Format,
+) -> Result<Vec<Outcome>> {
+    for scenario in &scenarios {
+        scenario.start(connection)?;
+    }
+    watch(connection, scenarios, format)
 }
 
 fn watch(

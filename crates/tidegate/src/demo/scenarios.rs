@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::client::{Conditions, Connection};
+use crate::serve;
 
 /// One change with its truth.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub(crate) struct Scenario {
     pub(crate) expected_share_bp: u64,
 }
 
+/// By now customers must have come.
+const FIRST_CUSTOMERS: Duration = Duration::from_secs(20);
 /// After this long a change without traffic has been held long enough to say so.
 const HELD_LONG_ENOUGH: Duration = Duration::from_secs(30);
 
@@ -84,7 +87,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 }
 
 impl Scenario {
-    /// Creates the flag, dark, and starts its rollout.
+    /// Creates the flag, dark, and writes its rollout down.
     pub(crate) fn set_up(&self, connection: &Connection) -> Result<()> {
         let flag = json!({
             "state": "ENABLED",
@@ -104,8 +107,21 @@ impl Scenario {
         )?;
         let path = connection.path(&format!("rollouts/{}", self.name));
         connection.put(&path, &self.policy(), new)?;
-        connection.post(&format!("{path}/start"), &json!({}))?;
         Ok(())
+    }
+
+    /// Starts the rollout, as soon as its guard has seen customers and is proven by that.
+    pub(crate) fn start(&self, connection: &Connection) -> Result<()> {
+        let path = connection.path(&format!("rollouts/{}", self.name));
+        let clock = serve::clock();
+        loop {
+            let check = connection.get(&format!("{path}/check"))?.body;
+            if check["may_start"] == true || clock.monotonic() >= FIRST_CUSTOMERS {
+                connection.post(&format!("{path}/start"), &json!({}))?;
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn policy(&self) -> Value {

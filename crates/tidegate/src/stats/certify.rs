@@ -9,15 +9,18 @@ use clap::Args;
 use tidegate_stats::certify::{Certificate, Counts, Executor, Level, Row, certify};
 
 use super::table::figure;
-use super::{Answer, OutputArgs, Refusal, Table};
+use super::{Answer, OutputArgs, Refusal};
 
 const EXAMPLES: &str = "\
 Examples:
   Within a minute:
     tidegate stats certify --quick
 
-  Every configuration at its stated repetitions (many minutes):
-    tidegate stats certify --full --seed 1 -o json
+  Every configuration at its stated repetitions (many minutes), as a document:
+    tidegate stats certify --full --seed 1 > certificate.md
+
+  Only the studies of splits:
+    tidegate stats certify --full --only split -o json
 
 Each row is a promise: how often it was broken in simulated experiments, the upper 99 %
 Clopper-Pearson limit of that rate, and the bar. Exit code 1 when a limit is above its bar.
@@ -35,6 +38,14 @@ pub(super) struct CertifyArgs {
     /// Seed of all draws.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// Only studies whose name contains this; rows do not depend on which others are run.
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
+    only: String,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -58,9 +69,18 @@ pub(super) fn run(args: &CertifyArgs) -> Result<Answer, Refusal> {
             figure(row.bar)
         );
     };
-    let certificate = certify(level, args.seed, &Threads { threads }, &mut progress);
+    let executor = Threads { threads };
+    let certificate = certify(level, args.seed, &args.only, &executor, &mut progress);
+    if certificate.rows.is_empty() {
+        return Err(Refusal::usage(format!(
+            "no study of this level has {:?} in its name",
+            args.only
+        )));
+    }
     let is_success = certificate.met;
-    let answer = Answer::of(args.output.output, &certificate, || describe(&certificate))?;
+    let answer = Answer::of(args.output.output, &certificate, || {
+        describe(&certificate, &args.only)
+    })?;
     Ok(Answer {
         is_success,
         ..answer
@@ -96,33 +116,17 @@ impl Executor for Threads {
     }
 }
 
-fn describe(certificate: &Certificate) -> String {
-    let mut table = Table::new(&[
-        "section",
-        "configuration",
-        "metric",
-        "scale",
-        "schedule",
-        "repetitions",
-        "rate",
-        "upper 99 %",
-        "bar",
-        "met",
-    ]);
-    for row in &certificate.rows {
-        table.row(vec![
-            row.section.to_owned(),
-            row.configuration.clone(),
-            row.metric.clone(),
-            row.scale.to_owned(),
-            row.schedule.clone(),
-            row.repetitions.to_string(),
-            figure(row.rate),
-            figure(row.upper_99),
-            figure(row.bar),
-            verdict(row).to_owned(),
-        ]);
-    }
+/// The certificate as a document.
+fn describe(certificate: &Certificate, only: &str) -> String {
+    let level = match certificate.level {
+        Level::Quick => "--quick",
+        Level::Full => "--full",
+    };
+    let only = if only.is_empty() {
+        String::new()
+    } else {
+        format!(" --only '{only}'")
+    };
     let protocol: Vec<&Row> = certificate
         .rows
         .iter()
@@ -130,16 +134,45 @@ fn describe(certificate: &Certificate) -> String {
         .collect();
     let met = protocol.iter().filter(|row| row.met).count();
     let mut text = format!(
-        "{}\nseed {}: {met} of {} bars of the protocol met",
-        table.render(),
+        "# Certificate of the statistics engine\n\n\
+         Printed by `tidegate stats certify {level} --seed {}{only}`; the same seed gives the same figures on \
+         any number of threads.\n\
+         Each row is a promise: how often it was broken in simulated experiments, the upper end of the \
+         two-sided 99 % Clopper-Pearson interval of that rate, and the bar.\n\
+         A bar is met when that limit is at or below it.\n\
+         What is simulated and how is told in the module documentation of `tidegate_stats::certify` and in \
+         `docs/adr/0028-what-the-certificate-measures.md`.\n\n\
+         {met} of {} bars of the protocol are met.\n\n\
+         | section | what is counted | metric | scale | schedule | repetitions | rate | upper 99 % | bar | met |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
         certificate.seed,
         protocol.len()
     );
-    for row in certificate.rows.iter().filter(|row| !row.met) {
-        let reason = row.reason.unwrap_or("reason unknown");
-        let _ = write!(
+    for row in &certificate.rows {
+        let _ = writeln!(
             text,
-            "\nnot met: {}, {}, {}, {}: {reason}",
+            "| {} | {} | {} | {} | {} | {} | {:.5} | {:.5} | {} | {} |",
+            row.section,
+            row.configuration,
+            row.metric,
+            row.scale,
+            row.schedule,
+            row.repetitions,
+            row.rate,
+            row.upper_99,
+            // Bars are sums of round figures; their last binary digit is not.
+            (1e6 * row.bar).round() / 1e6,
+            verdict(row)
+        );
+    }
+    if certificate.rows.iter().any(|row| !row.met) {
+        text.push_str("\n## Not met\n\n");
+    }
+    for row in certificate.rows.iter().filter(|row| !row.met) {
+        let reason = row.reason.unwrap_or("the reason is not known");
+        let _ = writeln!(
+            text,
+            "- {}, {}, {}, {}: {reason}.",
             row.configuration, row.metric, row.scale, row.schedule
         );
     }
@@ -148,9 +181,9 @@ fn describe(certificate: &Certificate) -> String {
 
 fn verdict(row: &Row) -> &'static str {
     match (row.met, row.in_protocol) {
-        (true, true) => "met",
-        (false, true) => "NOT MET",
-        (true, false) => "met, beyond the protocol",
-        (false, false) => "not met, beyond the protocol",
+        (true, true) => "yes",
+        (false, true) => "**no**",
+        (true, false) => "yes, beyond the protocol",
+        (false, false) => "**no**, beyond the protocol",
     }
 }

@@ -12,7 +12,7 @@ use tidegate_stats::{ArmSummary, Side};
 use super::lists::Numbers;
 use super::{Answer, OutputArgs, Refusal, input};
 use answer::{Measured, Settings};
-use metric::{Kind, MetricSpec};
+use metric::{CovariateSpec, Kind, MetricSpec};
 use report::CompareReport;
 use units::{Arm, Columns, Statistics};
 
@@ -22,11 +22,14 @@ Examples:
     tidegate stats compare --input units.csv --unit-column user --arm-column variant \\
       --control off --metric converted:proportion --metric revenue --metric clicks:ratio=views
 
-  Less noise from a measurement taken before the change:
-    ... --metric revenue --covariate revenue_before
+  Less noise from measurements taken before the change; an empty cell is a unit without history:
+    ... --metric revenue --covariate revenue_before --covariate visits_before
+    ... --metric clicks:ratio=views --covariate clicks_before:ratio=views_before
 
-  One look at the end, with the exact score interval for a proportion:
+  One look at the end, with the score interval for a proportion; or exact, which small counts are by
+  themselves unless an interval is named:
     ... --method fixed --interval score --metric converted:proportion
+    ... --method fixed --interval exact --metric converted:proportion
 
   14 planned looks at up to 200,000 units, of which this is one:
     ... --method group --n-max 200000 --looks 14 --spending obrien-fleming
@@ -60,9 +63,9 @@ pub(super) struct CompareArgs {
     /// What to compare: COLUMN, COLUMN:mean, :proportion, :ratio=DENOMINATOR or :quantile=Q; repeat for more.
     #[arg(long, value_name = "METRIC", requires = "input")]
     metric: Vec<MetricSpec>,
-    /// Column measured before the change, to remove noise from means and proportions; repeat for more.
+    /// Measured before the change, to remove noise: COLUMN or COLUMN:ratio=DENOMINATOR; repeat for more.
     #[arg(long, value_name = "COLUMN", requires = "input")]
-    covariate: Vec<String>,
+    covariate: Vec<CovariateSpec>,
     /// Units, mean and standard deviation of control.
     #[arg(
         long,
@@ -126,9 +129,10 @@ struct MethodArgs {
     /// Standard deviation of the Bayesian prior on the relative effect, centred on none.
     #[arg(long, value_name = "S", default_value_t = 0.1)]
     prior_sd: f64,
-    /// Interval of proportions at a fixed horizon; p-value and both intervals switch together.
-    #[arg(long, value_enum, default_value_t = IntervalName::Fieller)]
-    interval: IntervalName,
+    /// Interval at a fixed horizon; p-value and both intervals switch together. Unless named: fieller, and
+    /// exact for proportions with fewer than 5 successes or failures in an arm.
+    #[arg(long, value_enum)]
+    interval: Option<IntervalName>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,8 +151,10 @@ enum MethodName {
 enum IntervalName {
     /// The linear contrast inverted.
     Fieller,
-    /// Score test inverted (Miettinen and Nurminen).
+    /// Score test of proportions inverted (Miettinen and Nurminen).
     Score,
+    /// Exact test of small counts inverted (Chan and Zhang).
+    Exact,
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<Answer, Refusal> {
@@ -174,27 +180,31 @@ pub(super) fn run(args: &CompareArgs) -> Result<Answer, Refusal> {
 
 fn settings(args: &CompareArgs) -> Result<Settings, Refusal> {
     let method = &args.method;
-    if method.interval == IntervalName::Score {
+    if let Some(name @ (IntervalName::Score | IntervalName::Exact)) = method.interval {
+        let flag = match name {
+            IntervalName::Exact => "--interval exact",
+            _ => "--interval score",
+        };
         if method.method != MethodName::Fixed {
-            return Err(Refusal::usage("--interval score needs --method fixed"));
+            return Err(Refusal::usage(format!("{flag} needs --method fixed")));
         }
         let is_proportion = |metric: &MetricSpec| metric.kind == Kind::Proportion;
         let all_counts = args.control_counts.is_some()
             || (args.input.is_some() && args.metric.iter().all(is_proportion));
         if !all_counts || !args.covariate.is_empty() {
-            return Err(Refusal::usage(
-                "--interval score needs proportions without covariates, for example \
-                 --metric converted:proportion",
-            ));
+            return Err(Refusal::usage(format!(
+                "{flag} needs proportions without covariates, for example --metric \
+                 converted:proportion"
+            )));
         }
     }
-    let takes_none = |metric: &&MetricSpec| !matches!(metric.kind, Kind::Mean | Kind::Proportion);
+    let is_quantile = |metric: &&MetricSpec| matches!(metric.kind, Kind::Quantile { .. });
     if let (Some(metric), false) = (
-        args.metric.iter().find(takes_none),
+        args.metric.iter().find(is_quantile),
         args.covariate.is_empty(),
     ) {
         return Err(Refusal::usage(format!(
-            "--covariate adjusts means and proportions; compare {metric} in a call of its own"
+            "--covariate adjusts means, proportions and ratios; compare {metric} in a call of its own"
         )));
     }
     Settings::of(method)
@@ -298,7 +308,7 @@ fn compare_file(
         for treatment in &treatments {
             let pair = (&baseline.metrics[index], &treatment.metrics[index]);
             report.add(
-                settings.answer_statistics(metric, pair),
+                settings.answer_statistics(metric, &args.covariate, pair),
                 &metric.to_string(),
                 &treatment.name,
             );

@@ -9,6 +9,8 @@
     reason = "each test file uses its part; waiting for another process needs a clock"
 )]
 
+pub mod locked;
+pub mod person;
 pub mod strange;
 pub mod wire;
 
@@ -151,6 +153,14 @@ impl Server {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
+    /// A series of `/metrics`, 0 if it is not there.
+    pub fn counter(&self, series: &str) -> u64 {
+        let answer = self.admin("GET", "/metrics", &[], &Value::Null);
+        let text = String::from_utf8(answer.body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+
     /// Runs a client command against this server, as the administrator.
     pub fn run(&self, arguments: &[&str]) -> Output {
         tidegate()
@@ -239,6 +249,12 @@ fn text_of(body: &Value) -> Vec<u8> {
         Value::Null => Vec::new(),
         body => body.to_string().into_bytes(),
     }
+}
+
+/// Unix seconds, as the server sees them.
+pub fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
 }
 
 /// A number from the environment, for long runs.

@@ -124,3 +124,71 @@ fn project_names_cannot_leave_the_folder() {
         assert!(DeliveryLog::at(Path::new("/x"), name).is_err(), "{name}");
     }
 }
+
+/// A log of one large import, indexed, and a note of it.
+fn indexed(dir: &Path) -> DeliveryLog {
+    let log = DeliveryLog::at(dir, "p").unwrap();
+    let mut writer = log.begin(|_| ()).unwrap();
+    for n in 0..12_000 {
+        writer.append(&event(n)).unwrap();
+    }
+    writer.commit().unwrap();
+    let note = Note {
+        name: "mine",
+        bytes: 5,
+        write: &|to| to.write_all(b"hello"),
+    };
+    writer.keep_index(&note).unwrap();
+    writer.append(&event(12_000)).unwrap();
+    writer.commit().unwrap();
+    log
+}
+
+/// How many rows a writer had to read, and what it found noted.
+fn opened(log: &DeliveryLog) -> (usize, Option<Vec<u8>>) {
+    let mut read = 0;
+    let writer = log.begin(|_| read += 1).unwrap();
+    (read, writer.note("mine").map(<[u8]>::to_vec))
+}
+
+#[test]
+fn an_index_saves_reading_and_knows_every_delivery() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = indexed(dir.path());
+    assert_eq!(opened(&log), (1, Some(b"hello".to_vec())));
+    let mut writer = log.begin(|_| ()).unwrap();
+    for n in [0, 11_999, 12_000] {
+        assert_eq!(writer.append(&event(n)).unwrap(), Appended::Known);
+    }
+    assert_eq!(writer.append(&event(12_001)).unwrap(), Appended::New);
+    writer.commit().unwrap();
+    drop(writer);
+    assert_eq!(opened(&log).0, 2);
+    assert_eq!(read(&log).len(), 12_002);
+}
+
+#[test]
+fn a_doubtful_index_is_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = indexed(dir.path());
+    let path = log.index_path();
+    let whole = std::fs::read(&path).unwrap();
+    for place in [0, 9, 30, 41, 20_000, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(opened(&log), (12_001, None), "byte {place}");
+    }
+    for cut in [0, 7, 100, whole.len() - 3] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert_eq!(opened(&log), (12_001, None), "cut at {cut}");
+    }
+    // Another log of that name: shorter, or as long and different.
+    std::fs::write(&path, &whole).unwrap();
+    let rows = std::fs::read(&log.path).unwrap();
+    std::fs::remove_file(&log.path).unwrap();
+    write(&log, &[1]);
+    assert_eq!(opened(&log), (1, None));
+    std::fs::write(&log.path, &rows).unwrap();
+    assert_eq!(opened(&log).0, 1, "the log it was made of is back");
+}

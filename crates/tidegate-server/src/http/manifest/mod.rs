@@ -199,7 +199,8 @@ fn answer(
 }
 
 fn success(app: &App, principal: &Principal, status: StatusCode, said: &Value) -> Response {
-    let may_write = principal.may(Permission::ConfigWrite) && !app.operations.serves_a_file;
+    let may_write = principal.may(Permission::ConfigWrite, principal.default_project())
+        && !app.operations.serves_a_file;
     let capabilities = match may_write {
         true => "read,write,delete",
         false => "read",

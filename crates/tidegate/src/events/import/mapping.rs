@@ -122,12 +122,26 @@ pub(super) fn read(text: &str) -> Result<Mapping, Vec<MappingProblem>> {
         vec![MappingProblem::new(place, error.message())]
     })?;
     let mut reader = Reader::default();
-    let mapping = reader.mapping(&table);
+    let mapping = reader.mapping(&with_unit_on_top(table));
     if reader.problems.is_empty() {
         Ok(mapping)
     } else {
         Err(reader.problems)
     }
+}
+
+/// A mapping whose `[wide]` holds what may also stand above it, brought into one shape.
+fn with_unit_on_top(mut table: Table) -> Table {
+    for key in ["unit", "time", "properties"] {
+        if table.contains_key(key) {
+            continue;
+        }
+        let wide = table.get_mut("wide").and_then(Value::as_table_mut);
+        if let Some(value) = wide.and_then(|wide| wide.remove(key)) {
+            table.insert(key.to_owned(), value);
+        }
+    }
+    table
 }
 
 const TOP: [&str; 11] = [
@@ -492,6 +506,14 @@ mod tests {
             panic!("a row is an event")
         };
         assert_eq!(kind, Field::Constant("track".to_owned()));
+    }
+
+    #[test]
+    fn the_unit_may_stand_in_the_wide_table_too() {
+        let wide = "flag = \"f\"\narm = \"a\"\n[[wide.outcome]]\ncolumn = \"x\"\n";
+        let inside = read(&format!("[wide]\nunit = \"u\"\ntime = \"t\"\n{wide}")).unwrap();
+        let above = read(&format!("unit = \"u\"\ntime = \"t\"\n[wide]\n{wide}")).unwrap();
+        assert_eq!(inside, above);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod cell;
 mod identity;
 mod mapping;
 mod report;
+mod row;
 mod sink;
 mod source;
 
@@ -22,9 +23,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_metrics::{Arrival, Event, EventId, Limits, parse_events};
 
-use self::binding::{Binding, CellRefusal};
+use self::binding::Binding;
 use self::identity::{FirstPass, Repeated, id_of};
 use self::report::{ImportReport, RefusedFile};
+use self::row::CellRefusal;
 use self::sink::{IntoLake, Nowhere, Sink, ToServer};
 use self::source::{Row, Source};
 use crate::client::Connection;

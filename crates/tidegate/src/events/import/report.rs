@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::binding::CellRefusal;
+use super::row::CellRefusal;
 use crate::output::{self, Format};
 
 /// Refusals kept for the answer; all are counted, and all are in the file of `--refused`.

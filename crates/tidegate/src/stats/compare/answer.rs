@@ -1,16 +1,19 @@
 //! From an arm's statistics to the answer of the chosen method.
 
 use tidegate_stats::bayes::{self, BayesOptions, Prior};
+use tidegate_stats::cuped::{self, Measure};
 use tidegate_stats::fixed::{self, FixedOptions};
 use tidegate_stats::group_sequential::{self, GroupOptions, Spending};
+use tidegate_stats::order_statistics::{self, QuantileOptions};
 use tidegate_stats::proportions::{self, Count, ProportionOptions};
 use tidegate_stats::quantile::{self, RankedSample};
 use tidegate_stats::ratio::{self, RatioColumns};
 use tidegate_stats::sequential::{self, SequentialOptions};
-use tidegate_stats::{ArmSummary, Contrast, Moments, Side, StatsError, cuped};
+use tidegate_stats::small_counts::{self, SmallCountOptions};
+use tidegate_stats::{ArmSummary, Contrast, JointMoments, Moments, Side, StatsError};
 
 use super::super::Refusal;
-use super::metric::{Kind, MetricSpec};
+use super::metric::{CovariateSpec, Kind, MetricSpec};
 use super::report::Answered;
 use super::{IntervalName, MethodArgs, MethodName, Statistics};
 
@@ -25,8 +28,13 @@ pub(super) enum Measured {
 
 /// The chosen method with its options, checked.
 pub(super) enum Settings {
-    Fixed(FixedOptions),
+    Fixed {
+        options: FixedOptions,
+        /// Small counts are compared exactly.
+        may_be_exact: bool,
+    },
     Score(ProportionOptions),
+    Exact(SmallCountOptions),
     Sequential(SequentialOptions),
     Group {
         alpha: f64,
@@ -42,6 +50,8 @@ pub(super) enum Settings {
 #[derive(Default)]
 pub(super) struct Adjusted {
     pub(super) variance_reduction: Option<f64>,
+    /// Covariates that add nothing to those before them.
+    pub(super) dropped: Vec<String>,
 }
 
 impl Settings {
@@ -53,13 +63,20 @@ impl Settings {
             )));
         }
         Ok(match (args.method, args.interval) {
-            (MethodName::Fixed, IntervalName::Fieller) => Self::Fixed(FixedOptions {
-                alpha,
-                ..FixedOptions::default()
-            }),
-            (MethodName::Fixed, IntervalName::Score) => Self::Score(ProportionOptions {
+            (MethodName::Fixed, None | Some(IntervalName::Fieller)) => Self::Fixed {
+                options: FixedOptions {
+                    alpha,
+                    ..FixedOptions::default()
+                },
+                may_be_exact: args.interval.is_none(),
+            },
+            (MethodName::Fixed, Some(IntervalName::Score)) => Self::Score(ProportionOptions {
                 alpha,
                 ..ProportionOptions::default()
+            }),
+            (MethodName::Fixed, Some(IntervalName::Exact)) => Self::Exact(SmallCountOptions {
+                alpha,
+                ..SmallCountOptions::default()
             }),
             (MethodName::Sequential, _) => {
                 if !(args.tune_at >= 1.0 && args.tune_at <= 1e15) {
@@ -112,31 +129,51 @@ impl Settings {
             successes: treatment_successes,
         }: &Measured,
     ) -> Result<Answered, String> {
-        if let Self::Score(options) = self {
-            let (Some(control_successes), Some(treatment_successes)) =
-                (*control_successes, *treatment_successes)
-            else {
-                return Err("the score interval needs counts of successes".to_owned());
-            };
-            let counts = [
-                (control_successes, control),
-                (treatment_successes, treatment),
-            ]
-            .map(|(successes, arm)| Count {
+        if let (Some(control_successes), Some(treatment_successes)) =
+            (*control_successes, *treatment_successes)
+        {
+            let count = |successes, arm: &ArmSummary| Count {
                 successes,
                 units: arm.units,
-            });
-            let found = proportions::compare(counts[0], counts[1], options);
-            return found.map(Answered::from).map_err(|error| error.to_string());
+            };
+            let counts = [
+                count(control_successes, control),
+                count(treatment_successes, treatment),
+            ];
+            if let Some(answered) = self.answer_counts(counts) {
+                return answered;
+            }
         }
         let contrast = Contrast::of_means(control, treatment).map_err(|error| error.to_string())?;
         self.answer_contrast(&contrast, &Adjusted::default())
+    }
+
+    /// Two proportions, where the method treats them as such.
+    fn answer_counts(&self, [control, treatment]: [Count; 2]) -> Option<Result<Answered, String>> {
+        let found = match self {
+            Self::Score(options) => proportions::compare(control, treatment, options),
+            Self::Exact(options) => small_counts::compare(control, treatment, options),
+            Self::Fixed {
+                options,
+                may_be_exact: true,
+            } if small_counts::is_called_for(control, treatment) => small_counts::compare(
+                control,
+                treatment,
+                &SmallCountOptions {
+                    alpha: options.alpha,
+                    tail: options.tail,
+                },
+            ),
+            _ => return None,
+        };
+        Some(found.map(Answered::from).map_err(|error| error.to_string()))
     }
 
     /// Two arms given by their statistics of a metric.
     pub(super) fn answer_statistics(
         &self,
         metric: &MetricSpec,
+        covariates: &[CovariateSpec],
         pair: (&Statistics, &Statistics),
     ) -> Result<Answered, String> {
         if let (Statistics::Plain(control), Statistics::Plain(treatment)) = pair {
@@ -146,7 +183,17 @@ impl Settings {
             let control = measured(control, Side::Control)?;
             return self.answer(&control, &measured(treatment, Side::Treatment)?);
         }
-        let (contrast, adjusted) = contrast(metric, pair).map_err(|error| error.to_string())?;
+        if let (
+            Self::Sequential(options),
+            (Statistics::Observations(control), Statistics::Observations(treatment)),
+            Kind::Quantile { nu },
+        ) = (self, pair, &metric.kind)
+        {
+            return watched_quantiles(control, treatment, *nu, options)
+                .map_err(|error| error.to_string());
+        }
+        let (contrast, adjusted) =
+            contrast(metric, covariates, pair).map_err(|error| error.to_string())?;
         self.answer_contrast(&contrast, &adjusted)
     }
 
@@ -157,10 +204,12 @@ impl Settings {
     ) -> Result<Answered, String> {
         let refuse = |error: StatsError| error.to_string();
         let mut answered = match self {
-            Self::Fixed(options) => fixed::compare_contrast(contrast, options)
+            Self::Fixed { options, .. } => fixed::compare_contrast(contrast, options)
                 .map(Answered::from)
                 .map_err(refuse)?,
-            Self::Score(_) => return Err("the score interval is for proportions".to_owned()),
+            Self::Score(_) | Self::Exact(_) => {
+                return Err("the score and the exact interval are for proportions".to_owned());
+            }
             Self::Sequential(options) => sequential::compare_contrast(contrast, options)
                 .map(Answered::from)
                 .map_err(refuse)?,
@@ -185,6 +234,7 @@ impl Settings {
                 .map_err(refuse)?,
         };
         answered.variance_reduction = adjusted.variance_reduction;
+        answered.dropped_covariates.clone_from(&adjusted.dropped);
         Ok(answered)
     }
 }
@@ -205,26 +255,35 @@ fn measured(moments: &Moments, side: Side, is_proportion: bool) -> Result<Measur
     })
 }
 
+/// Quantiles of two arms at any time.
+fn watched_quantiles(
+    control: &[(f64, u64)],
+    treatment: &[(f64, u64)],
+    nu: f64,
+    options: &SequentialOptions,
+) -> Result<Answered, StatsError> {
+    let options = QuantileOptions {
+        alpha: options.alpha,
+        tune_at: options.tune_at,
+        burn_in_units: options.burn_in_events,
+    };
+    let sample = |kept: &[(f64, u64)]| RankedSample::new(kept.to_vec());
+    order_statistics::compare(&sample(control)?, &sample(treatment)?, nu, &options)
+        .map(Answered::from)
+}
+
 fn contrast(
     metric: &MetricSpec,
+    covariates: &[CovariateSpec],
     pair: (&Statistics, &Statistics),
 ) -> Result<(Contrast, Adjusted), StatsError> {
     match (pair, &metric.kind) {
-        ((Statistics::Joint(control), Statistics::Joint(treatment)), Kind::Ratio { .. }) => {
-            let columns = RatioColumns {
-                numerator: 0,
-                denominator: 1,
+        ((Statistics::Joint(control), Statistics::Joint(treatment)), kind) => {
+            let outcome = match kind {
+                Kind::Ratio { .. } => Measure::Ratio(columns_of_ratio(0)),
+                _ => Measure::Mean(0),
             };
-            Ok((
-                ratio::contrast(control, treatment, columns)?,
-                Adjusted::default(),
-            ))
-        }
-        ((Statistics::Joint(control), Statistics::Joint(treatment)), _) => {
-            let covariates: Vec<usize> = (1..control.columns()).collect();
-            let found = cuped::means(control, treatment, 0, &covariates)?;
-            let variance_reduction = Some(found.variance_reduction);
-            Ok((found.contrast, Adjusted { variance_reduction }))
+            adjusted_contrast(control, treatment, outcome, covariates)
         }
         (
             (Statistics::Observations(control), Statistics::Observations(treatment)),
@@ -240,4 +299,51 @@ fn contrast(
             right: 0,
         }),
     }
+}
+
+fn columns_of_ratio(numerator: usize) -> RatioColumns {
+    RatioColumns {
+        numerator,
+        denominator: numerator + 1,
+    }
+}
+
+fn adjusted_contrast(
+    control: &JointMoments,
+    treatment: &JointMoments,
+    outcome: Measure,
+    covariates: &[CovariateSpec],
+) -> Result<(Contrast, Adjusted), StatsError> {
+    if let (Measure::Ratio(columns), []) = (outcome, covariates) {
+        let contrast = ratio::contrast(control, treatment, columns)?;
+        return Ok((contrast, Adjusted::default()));
+    }
+    let mut measures = Vec::new();
+    let mut names = Vec::new();
+    let mut next = match outcome {
+        Measure::Mean(_) => 1,
+        Measure::Ratio(_) => 2,
+    };
+    for covariate in covariates {
+        let measure = match covariate.denominator() {
+            Some(_) => Measure::Ratio(columns_of_ratio(next)),
+            None => Measure::Mean(next),
+        };
+        next += 1 + usize::from(covariate.denominator().is_some());
+        // The covariate, and whether a unit lacks it; constant and dropped where none does.
+        measures.extend([measure, Measure::Mean(next)]);
+        names.extend([Some(covariate.0.to_string()), None]);
+        next += 1;
+    }
+    let found = cuped::adjusted(control, treatment, outcome, &measures)?;
+    let dropped = found
+        .dropped
+        .iter()
+        .filter_map(|index| names.get(*index).cloned().flatten())
+        .collect();
+    let adjusted = Adjusted {
+        variance_reduction: Some(found.variance_reduction),
+        dropped,
+    };
+    Ok((found.contrast, adjusted))
 }

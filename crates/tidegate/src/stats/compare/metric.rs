@@ -28,6 +28,35 @@ pub(super) struct MetricSpec {
     pub(super) kind: Kind,
 }
 
+/// A column, or the ratio of two, measured before the change.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CovariateSpec(pub(super) MetricSpec);
+
+impl CovariateSpec {
+    /// The column it divides by, if it is a ratio.
+    pub(super) fn denominator(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::Ratio { denominator } => Some(denominator),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for CovariateSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let spec: MetricSpec = text.parse()?;
+        match spec.kind {
+            Kind::Mean | Kind::Ratio { .. } => Ok(Self(spec)),
+            Kind::Proportion | Kind::Quantile { .. } => Err(
+                "a covariate is COLUMN or COLUMN:ratio=DENOMINATOR, measured before the change"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 impl FromStr for MetricSpec {
     type Err = String;
 
@@ -104,5 +133,19 @@ mod tests {
                 .contains("COLUMN:proportion")
         );
         assert!(kind(":mean").is_err());
+    }
+
+    #[test]
+    fn a_covariate_is_a_column_or_a_ratio() {
+        let read = |text: &str| text.parse::<CovariateSpec>();
+        assert_eq!(read("before").unwrap().denominator(), None);
+        assert_eq!(
+            read("clicks_before:ratio=views_before")
+                .unwrap()
+                .denominator(),
+            Some("views_before")
+        );
+        assert!(read("before:quantile=0.5").is_err());
+        assert!(read("before:proportion").is_err());
     }
 }

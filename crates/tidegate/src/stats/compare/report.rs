@@ -5,6 +5,7 @@ use tidegate_stats::Comparison;
 use tidegate_stats::bayes::BayesComparison;
 use tidegate_stats::comparison::{Effect, Method, Note, Relative, RelativeSet};
 use tidegate_stats::group_sequential::{AtStop, GroupComparison};
+use tidegate_stats::order_statistics::QuantileComparison;
 
 use super::super::Table;
 use super::super::table::{figure, figure_or};
@@ -55,6 +56,9 @@ pub(super) struct Answered {
     notes: Vec<Note>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) variance_reduction: Option<f64>,
+    /// Covariates that are constant or linear in those before them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) dropped_covariates: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bayesian: Option<Posterior>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +97,7 @@ impl From<Comparison> for Answered {
             method_detail: found.method,
             notes: found.notes,
             variance_reduction: None,
+            dropped_covariates: Vec::new(),
             bayesian: None,
             group: None,
         }
@@ -114,6 +119,30 @@ impl From<GroupComparison> for Answered {
     }
 }
 
+impl From<QuantileComparison> for Answered {
+    fn from(found: QuantileComparison) -> Self {
+        let [n_control, n_treatment] = found.units;
+        Self {
+            n_control,
+            n_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: None,
+            p_value: Some(found.p_value),
+            ln_p: Some(found.ln_p),
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            dropped_covariates: Vec::new(),
+            bayesian: None,
+            group: None,
+        }
+    }
+}
+
 impl From<BayesComparison> for Answered {
     fn from(found: BayesComparison) -> Self {
         Self {
@@ -130,6 +159,7 @@ impl From<BayesComparison> for Answered {
             method_detail: found.method,
             notes: found.notes,
             variance_reduction: None,
+            dropped_covariates: Vec::new(),
             bayesian: Some(Posterior {
                 posterior_sd: found.posterior_sd,
                 chance_to_win: found.chance_to_win,
@@ -253,11 +283,14 @@ fn details(
             percent(reduction)
         ));
     }
-    for note in &answered.notes {
-        lines.push(describe_note(note));
+    for name in &answered.dropped_covariates {
+        lines.push(format!(
+            "covariate {name} is constant or follows from those before it, and was dropped"
+        ));
     }
+    lines.extend(answered.notes.iter().filter_map(describe_note));
     lines.push(format!(
-        "alpha {}: {}",
+        "alpha {:?}: {}",
         answered.method_detail.alpha, answered.method_detail.promise
     ));
     lines
@@ -266,8 +299,9 @@ fn details(
         .collect()
 }
 
-fn describe_note(note: &Note) -> String {
-    match note {
+/// A note in words; none where the figure has a line of its own.
+fn describe_note(note: &Note) -> Option<String> {
+    Some(match note {
         Note::BurnIn {
             side,
             events,
@@ -283,8 +317,11 @@ fn describe_note(note: &Note) -> String {
             "the baseline is negative; relative effects are shares of its size".to_owned()
         }
         Note::ConstantArm { side } => format!("the {side} arm does not vary"),
-        other => format!("{other:?}"),
-    }
+        Note::PooledStrata { strata } => {
+            format!("{strata} strata were too thin for a variance and were pooled")
+        }
+        Note::VarianceReduction { .. } => return None,
+    })
 }
 
 fn percent(share: f64) -> String {

@@ -1,5 +1,8 @@
 //! A CSV of units, folded row by row into sufficient statistics per arm.
 //!
+//! Joint moments hold the columns of the metric first, then those of each covariate with a column that is 1
+//! for units without it: an empty cell of a covariate is missing history, a stratum of its own.
+//!
 //! Memory grows with arms, metrics and units (eight bytes and a line number each, to notice a unit
 //! that comes twice), not with the file; quantiles alone keep their observations. Every refusal names line and
 //! column.
@@ -12,7 +15,7 @@ use tidegate_stats::{JointMoments, Moments};
 
 use super::super::Refusal;
 use super::super::bounded_lines::BoundedLines;
-use super::metric::{Kind, MetricSpec};
+use super::metric::{CovariateSpec, Kind, MetricSpec};
 
 /// Most rows read.
 const ROWS_MAX: u64 = 100_000_000;
@@ -28,7 +31,7 @@ pub(super) struct Columns<'a> {
     pub(super) unit: &'a str,
     pub(super) arm: &'a str,
     pub(super) metrics: &'a [MetricSpec],
-    pub(super) covariates: &'a [String],
+    pub(super) covariates: &'a [CovariateSpec],
 }
 
 /// One arm's statistics of one metric.
@@ -117,7 +120,7 @@ fn arm_of<'a>(
             let metrics = columns
                 .metrics
                 .iter()
-                .map(|metric| empty_statistics(metric, columns.covariates.len()))
+                .map(|metric| empty_statistics(metric, columns.covariates))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(Refusal::usage)?;
             arms.push(Arm {
@@ -132,13 +135,17 @@ fn arm_of<'a>(
 
 fn empty_statistics(
     metric: &MetricSpec,
-    covariates: usize,
+    covariates: &[CovariateSpec],
 ) -> Result<Statistics, tidegate_stats::StatsError> {
+    let history: usize = covariates
+        .iter()
+        .map(|covariate| 2 + usize::from(covariate.denominator().is_some()))
+        .sum();
     Ok(match metric.kind {
         Kind::Quantile { .. } => Statistics::Observations(Vec::new()),
-        Kind::Ratio { .. } => Statistics::Joint(JointMoments::new(2)?),
-        Kind::Mean | Kind::Proportion if covariates > 0 => {
-            Statistics::Joint(JointMoments::new(1 + covariates)?)
+        Kind::Ratio { .. } => Statistics::Joint(JointMoments::new(2 + history)?),
+        Kind::Mean | Kind::Proportion if history > 0 => {
+            Statistics::Joint(JointMoments::new(1 + history)?)
         }
         Kind::Mean | Kind::Proportion => Statistics::Plain(Moments::new()),
     })
@@ -148,8 +155,10 @@ fn empty_statistics(
 struct Places {
     unit: usize,
     arm: usize,
-    /// Per metric: its own column, then denominator or covariates.
+    /// Per metric: its own column and its denominator.
     metrics: Vec<(MetricSpec, Vec<usize>)>,
+    /// Per covariate: its own column and its denominator.
+    covariates: Vec<Vec<usize>>,
     /// Only quantiles are asked for, which take several rows a unit.
     may_repeat: bool,
 }
@@ -177,16 +186,21 @@ impl Places {
             .iter()
             .map(|metric| {
                 let mut places = vec![place(&metric.column)?];
-                match &metric.kind {
-                    Kind::Ratio { denominator } => places.push(place(denominator)?),
-                    Kind::Mean | Kind::Proportion => {
-                        for covariate in columns.covariates {
-                            places.push(place(covariate)?);
-                        }
-                    }
-                    Kind::Quantile { .. } => {}
+                if let Kind::Ratio { denominator } = &metric.kind {
+                    places.push(place(denominator)?);
                 }
                 Ok((metric.clone(), places))
+            })
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        let covariates = columns
+            .covariates
+            .iter()
+            .map(|covariate| {
+                let mut places = vec![place(&covariate.0.column)?];
+                if let Some(denominator) = covariate.denominator() {
+                    places.push(place(denominator)?);
+                }
+                Ok(places)
             })
             .collect::<Result<Vec<_>, Refusal>>()?;
         let is_quantile = |metric: &MetricSpec| matches!(metric.kind, Kind::Quantile { .. });
@@ -194,13 +208,15 @@ impl Places {
             unit: place(columns.unit)?,
             arm: place(columns.arm)?,
             metrics,
+            covariates,
             may_repeat: columns.metrics.iter().all(is_quantile),
         })
     }
 
     fn push(&self, arm: &mut Arm, row: &Row<'_>, unit: u64) -> Result<(), Refusal> {
+        let history = self.history(row)?;
         for ((metric, places), statistics) in self.metrics.iter().zip(&mut arm.metrics) {
-            let values = places
+            let mut values = places
                 .iter()
                 .map(|place| row.number(*place))
                 .collect::<Result<Vec<f64>, Refusal>>()?;
@@ -210,7 +226,10 @@ impl Places {
             }
             let pushed = match statistics {
                 Statistics::Plain(moments) => moments.push(value),
-                Statistics::Joint(moments) => moments.push(&values),
+                Statistics::Joint(moments) => {
+                    values.extend(&history);
+                    moments.push(&values)
+                }
                 Statistics::Observations(kept) if kept.len() < OBSERVATIONS_MAX => {
                     kept.push((value, unit));
                     Ok(())
@@ -223,6 +242,21 @@ impl Places {
             pushed.map_err(|error| row.refuse(places[0], &error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+impl Places {
+    /// The covariates of a row, each followed by whether it is missing; a missing one counts as 0.
+    fn history(&self, row: &Row<'_>) -> Result<Vec<f64>, Refusal> {
+        let mut values = Vec::new();
+        for places in &self.covariates {
+            let is_missing = places.iter().any(|place| row.is_empty(*place));
+            for place in places {
+                values.push(if is_missing { 0.0 } else { row.number(*place)? });
+            }
+            values.push(f64::from(u8::from(is_missing)));
+        }
+        Ok(values)
     }
 }
 
@@ -250,6 +284,10 @@ impl Row<'_> {
             )),
             Some(cell) => Ok(cell),
         }
+    }
+
+    fn is_empty(&self, place: usize) -> bool {
+        self.record.get(place) == Some("")
     }
 
     fn unit(&self, place: usize) -> Result<u64, Refusal> {

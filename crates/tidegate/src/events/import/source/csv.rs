@@ -8,8 +8,9 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::super::binding::{CellRefusal, Columns};
+use super::super::binding::Columns;
 use super::super::cell::Cell;
+use super::super::row::CellRefusal;
 use super::{Row, Rows};
 use crate::table_file::{Budgeted, RecordBudget};
 

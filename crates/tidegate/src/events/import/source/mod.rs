@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
-use super::binding::{CellRefusal, Columns};
+use super::binding::Columns;
 use super::cell::Cell;
+use super::row::CellRefusal;
 
 /// One row, read or refused.
 pub(super) struct Row {

@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use super::super::binding::{CellRefusal, Columns};
+use super::super::binding::Columns;
 use super::super::cell::Cell;
+use super::super::row::CellRefusal;
 use super::{Row, Rows};
 
 /// The longest line that is read.

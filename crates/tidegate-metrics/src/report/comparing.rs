@@ -1,0 +1,308 @@
+//! How arms are compared: the method, one arm's own interval, and the figures of a comparison.
+
+use serde::{Deserialize, Serialize};
+use tidegate_stats::bayes::{self, BayesComparison, BayesOptions, Prior};
+use tidegate_stats::comparison::{Effect, Method, Note, Relative};
+use tidegate_stats::fixed::{self, FixedOptions};
+use tidegate_stats::order_statistics::{self, QuantileComparison, QuantileOptions};
+use tidegate_stats::proportions::Count;
+use tidegate_stats::quantile::{self, RankedSample};
+use tidegate_stats::sequential::{self, Boundary, SequentialOptions};
+use tidegate_stats::small_counts::{self, SmallCountOptions};
+use tidegate_stats::{ArmSummary, Comparison, Contrast, Estimate, Side, StatsError, Tail};
+
+/// Which promise intervals make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportMethod {
+    /// All intervals ever shown hold at once; look whenever you like.
+    #[default]
+    Sequential,
+    /// One look at a time fixed in advance.
+    Fixed,
+    /// A posterior under a normal prior.
+    Bayesian,
+}
+
+/// How arms are compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparing {
+    /// The method.
+    pub method: ReportMethod,
+    /// The error of intervals.
+    pub alpha: f64,
+    /// Units of both arms at which sequential intervals are tightest.
+    pub tune_at: f64,
+    /// Standard deviation of the prior on the relative effect.
+    pub prior_sd: f64,
+    /// The arm compared against; without it `control`, `off` or `false`, whichever was seen.
+    pub control: Option<String>,
+    /// The shares the variants were served in; without them equal ones.
+    pub shares: Vec<(String, f64)>,
+}
+
+impl Default for Comparing {
+    fn default() -> Self {
+        Self {
+            method: ReportMethod::Sequential,
+            alpha: 0.05,
+            tune_at: sequential::DEFAULT_TUNE_AT,
+            prior_sd: 0.1,
+            control: None,
+            shares: Vec::new(),
+        }
+    }
+}
+
+/// Where a true value lies, as sure as the method promises.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// The lower end.
+    pub lower: f64,
+    /// The upper end.
+    pub upper: f64,
+}
+
+/// The figures of one treatment against the control, named as `tidegate stats compare` names them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    n_control: u64,
+    n_treatment: u64,
+    mean_control: f64,
+    mean_treatment: f64,
+    absolute: Effect,
+    relative: Relative,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<f64>,
+    p_value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ln_p: Option<f64>,
+    method: &'static str,
+    method_detail: Method,
+    notes: Vec<Note>,
+    /// The share of variance the covariate removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) variance_reduction: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bayesian: Option<Posterior>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Posterior {
+    posterior_sd: f64,
+    chance_to_win: f64,
+    loss_if_shipped: f64,
+    loss_if_kept: f64,
+}
+
+impl From<Comparison> for Figures {
+    fn from(found: Comparison) -> Self {
+        Self {
+            n_control: found.units_control,
+            n_treatment: found.units_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: Some(found.standard_error),
+            p_value: Some(found.p_value),
+            ln_p: Some(found.ln_p),
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: None,
+        }
+    }
+}
+
+impl From<QuantileComparison> for Figures {
+    fn from(found: QuantileComparison) -> Self {
+        let [n_control, n_treatment] = found.units;
+        Self {
+            n_control,
+            n_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: None,
+            p_value: Some(found.p_value),
+            ln_p: Some(found.ln_p),
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: None,
+        }
+    }
+}
+
+impl From<BayesComparison> for Figures {
+    fn from(found: BayesComparison) -> Self {
+        Self {
+            n_control: found.units_control,
+            n_treatment: found.units_treatment,
+            mean_control: found.value_control,
+            mean_treatment: found.value_treatment,
+            absolute: found.absolute,
+            relative: found.relative,
+            standard_error: None,
+            p_value: None,
+            ln_p: None,
+            method: found.method.name,
+            method_detail: found.method,
+            notes: found.notes,
+            variance_reduction: None,
+            bayesian: Some(Posterior {
+                posterior_sd: found.posterior_sd,
+                chance_to_win: found.chance_to_win,
+                loss_if_shipped: found.loss_if_shipped,
+                loss_if_kept: found.loss_if_kept,
+            }),
+        }
+    }
+}
+
+impl Comparing {
+    /// Refuses options out of range.
+    pub(super) fn check(&self) -> Result<(), StatsError> {
+        let refuse = |name, value, rule| Err(StatsError::Option { name, value, rule });
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return refuse("alpha", self.alpha, "between 0 and 1/2");
+        }
+        if !(self.tune_at >= 1.0 && self.tune_at <= 1e15) {
+            return refuse("tune_at", self.tune_at, "between 1 and 1e15 units");
+        }
+        if !(self.prior_sd > 0.0 && self.prior_sd.is_finite()) {
+            return refuse("prior_sd", self.prior_sd, "above 0");
+        }
+        Ok(())
+    }
+
+    fn sequential(&self) -> SequentialOptions {
+        SequentialOptions {
+            alpha: self.alpha,
+            tune_at: self.tune_at,
+            ..SequentialOptions::default()
+        }
+    }
+
+    /// The comparison of two estimates.
+    pub(super) fn compare(&self, contrast: &Contrast) -> Result<Figures, StatsError> {
+        match self.method {
+            ReportMethod::Sequential => {
+                sequential::compare_contrast(contrast, &self.sequential()).map(Figures::from)
+            }
+            ReportMethod::Fixed => {
+                let options = FixedOptions {
+                    alpha: self.alpha,
+                    ..FixedOptions::default()
+                };
+                fixed::compare_contrast(contrast, &options).map(Figures::from)
+            }
+            ReportMethod::Bayesian => {
+                let options = BayesOptions {
+                    alpha: self.alpha,
+                    prior: Prior::Relative {
+                        mean: 0.0,
+                        sd: self.prior_sd,
+                    },
+                };
+                bayes::compare_contrast(contrast, &options).map(Figures::from)
+            }
+        }
+    }
+
+    /// The comparison of two quantiles: by ranks where it is watched.
+    pub(super) fn compare_quantiles(
+        &self,
+        control: &RankedSample,
+        treatment: &RankedSample,
+        q: f64,
+    ) -> Result<Figures, StatsError> {
+        if self.method != ReportMethod::Sequential {
+            return self.compare(&quantile::contrast(control, treatment, q)?);
+        }
+        let options = QuantileOptions {
+            alpha: self.alpha,
+            tune_at: self.tune_at,
+            ..QuantileOptions::default()
+        };
+        order_statistics::compare(control, treatment, q, &options).map(Figures::from)
+    }
+
+    /// The comparison of two shares: exactly where a single look has too few of either outcome.
+    pub(super) fn compare_shares(
+        &self,
+        control: Count,
+        treatment: Count,
+    ) -> Result<Figures, StatsError> {
+        if self.method == ReportMethod::Fixed && small_counts::is_called_for(control, treatment) {
+            let options = SmallCountOptions {
+                alpha: self.alpha,
+                ..SmallCountOptions::default()
+            };
+            return small_counts::compare(control, treatment, &options).map(Figures::from);
+        }
+        let arm = |count: Count, side| ArmSummary::from_counts(count.successes, count.units, side);
+        let control = arm(control, Side::Control)?;
+        let treatment = arm(treatment, Side::Treatment)?;
+        self.compare(&Contrast::of_means(&control, &treatment)?)
+    }
+
+    /// Half the width of one arm's own interval in standard errors: the sequential boundary at the
+    /// arm's units, or the fixed multiplier. A posterior of one arm alone is not formed; its fixed
+    /// interval is shown.
+    fn multiplier(&self, units: u64) -> Result<f64, StatsError> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "numbers of units are far below 2^53"
+        )]
+        let units = units as f64;
+        Ok(match self.method {
+            ReportMethod::Sequential => Boundary::new(&self.sequential())?.multiplier(units),
+            ReportMethod::Fixed | ReportMethod::Bayesian => {
+                fixed::multiplier(self.alpha, units - 1.0, Tail::TwoSided)
+            }
+        })
+    }
+
+    /// One arm's own interval; none while it has too few events to claim anything.
+    pub(super) fn own_interval(&self, estimate: &Estimate) -> Option<Interval> {
+        let needed = match self.method {
+            ReportMethod::Sequential => sequential::DEFAULT_BURN_IN_EVENTS,
+            ReportMethod::Fixed | ReportMethod::Bayesian => 2,
+        };
+        if estimate.units < 2 || estimate.events < needed {
+            return None;
+        }
+        let half = self.multiplier(estimate.units).ok()? * estimate.variance.sqrt();
+        let interval = Interval {
+            lower: estimate.value - half,
+            upper: estimate.value + half,
+        };
+        (interval.lower.is_finite() && interval.upper.is_finite()).then_some(interval)
+    }
+
+    /// The interval of a share by inverting its score, `|x/n - p| <= q sqrt(p (1 - p) / n)`
+    /// (Wilson 1927, with the method's multiplier for the normal quantile).
+    pub(super) fn share_interval(&self, count: u64, of: u64) -> Option<Interval> {
+        if of < 2 {
+            return None;
+        }
+        let q = self.multiplier(of).ok()?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "numbers of units are far below 2^53"
+        )]
+        let (count, n) = (count as f64, of as f64);
+        let (share, z) = (count / n, q * q / n);
+        let centre = (share + z / 2.0) / (1.0 + z);
+        let half = (z * (share * (1.0 - share) + z / 4.0)).sqrt() / (1.0 + z);
+        Some(Interval {
+            lower: (centre - half).clamp(0.0, share),
+            upper: (centre + half).clamp(share, 1.0),
+        })
+    }
+}
