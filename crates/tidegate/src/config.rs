@@ -3,12 +3,14 @@
 //! An unknown key is an error that names the nearest known one. A secret is read from the
 //! environment or from the file that `*_FILE` names, and never printed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
+use tidegate_server::events::Retention;
 use tidegate_server::http::cors::AllowedOrigins;
 
 #[cfg(test)]
@@ -54,6 +56,9 @@ pub(crate) struct SettingArguments {
         value_name = "ORIGIN"
     )]
     allowed_origins: Vec<String>,
+    /// Days of events to keep; without it they are kept for ever
+    #[arg(long, env = "TIDEGATE_KEEP_EVENTS_DAYS", value_name = "DAYS")]
+    keep_events_days: Option<u32>,
 }
 
 impl SettingArguments {
@@ -71,6 +76,8 @@ impl SettingArguments {
             flagd_project: self.flagd_project.clone(),
             allowed_origins: (!self.allowed_origins.is_empty())
                 .then(|| self.allowed_origins.clone()),
+            keep_events_days: self.keep_events_days,
+            keep_events_days_of: None,
         }
     }
 }
@@ -91,6 +98,10 @@ pub(crate) struct Config {
     pub(crate) flagd_project: Option<String>,
     /// Origins whose web pages may evaluate flags.
     pub(crate) allowed_origins: Option<Vec<String>>,
+    /// Days of events to keep; without it they are kept for ever.
+    pub(crate) keep_events_days: Option<u32>,
+    /// The same by project.
+    pub(crate) keep_events_days_of: Option<BTreeMap<String, u32>>,
 }
 
 impl Config {
@@ -120,11 +131,24 @@ impl Config {
             .context("allowed_origins")
     }
 
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            days: self.keep_events_days,
+            days_of: self.keep_events_days_of.clone().unwrap_or_default(),
+        }
+    }
+
     /// Whether every value makes sense.
     pub(crate) fn check(&self) -> Result<()> {
         self.allowed_origins()?;
         self.bootstrap_token()?;
         tidegate_store::ProjectKey::parse(self.flagd_project()).context("flagd_project")?;
+        let retention = self.retention();
+        let mut days = retention.days_of.values().chain(&retention.days);
+        ensure!(
+            days.all(|days| *days > 0),
+            "keep_events_days must be at least 1; leave it out to keep events for ever"
+        );
         let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
         ensure!(
             self.requests_per_second.is_none_or(is_rate),
@@ -152,6 +176,8 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
         flagd_ports: given.flagd_ports.or(from_file.flagd_ports),
         flagd_project: given.flagd_project.or(from_file.flagd_project),
         allowed_origins: given.allowed_origins.or(from_file.allowed_origins),
+        keep_events_days: given.keep_events_days.or(from_file.keep_events_days),
+        keep_events_days_of: given.keep_events_days_of.or(from_file.keep_events_days_of),
     })
 }
 

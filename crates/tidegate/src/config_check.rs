@@ -107,10 +107,12 @@ fn resolved(config: &Config) -> Config {
         flagd_ports: Some(config.flagd_ports()),
         flagd_project: Some(config.flagd_project().to_owned()),
         allowed_origins: Some(config.allowed_origins.clone().unwrap_or_default()),
+        keep_events_days: config.keep_events_days,
+        keep_events_days_of: config.keep_events_days_of.clone(),
     }
 }
 
-fn values(config: &Config) -> [(&'static str, Value); 6] {
+fn values(config: &Config) -> [(&'static str, Value); 8] {
     [
         ("data_dir", json!(config.data_dir)),
         ("listen", json!(config.listen)),
@@ -118,6 +120,8 @@ fn values(config: &Config) -> [(&'static str, Value); 6] {
         ("flagd_ports", json!(config.flagd_ports)),
         ("flagd_project", json!(config.flagd_project)),
         ("allowed_origins", json!(config.allowed_origins)),
+        ("keep_events_days", json!(config.keep_events_days)),
+        ("keep_events_days_of", json!(config.keep_events_days_of)),
     ]
 }
 

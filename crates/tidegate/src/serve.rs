@@ -65,6 +65,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
         }),
         open_door: false,
         allowed_origins: config.allowed_origins()?,
+        retention: config.retention(),
         outward: tidegate_server::operations::Outward::default(),
     };
     let has_bootstrap = settings.bootstrap_token.is_some();
