@@ -34,6 +34,10 @@ fmt: ## Format everything
 bench: ## Measure speed beside peers, ratios printed
 	@scripts/require cargo cc && scripts/bench
 
+.PHONY: bench-lake
+bench-lake: ## The lake's fixed questions at full scale beside DuckDB and ClickHouse's engine
+	@scripts/require cargo cc python3 && BENCH_CHDB=1 scripts/bench-lake 1
+
 .PHONY: nightly
 nightly: ## The long runs: more histories, more crashes, the full certificate
 	@scripts/require cargo cc && scripts/nightly

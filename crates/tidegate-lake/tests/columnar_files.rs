@@ -7,10 +7,13 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use tidegate_lake::{
-    ColumnOptions, Lake, LakeIo, LakeOptions, LogOptions, RealDisk, Rows, SimulatedDisk,
+    ColumnOptions, Lake, LakeFile, LakeIo, LakeOptions, LogOptions, RealDisk, Rows, SimulatedDisk,
 };
 use tidegate_metrics::{Arrival, Event, Limits, parse_events};
 
@@ -269,53 +272,331 @@ fn a_full_disk_during_a_flush_loses_nothing() {
     assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
 }
 
+/// What lives of a lake may show at their end.
+#[derive(Default)]
+struct Expected {
+    /// Acknowledged, and of no unit that was asked to be erased since.
+    required: BTreeSet<u64>,
+    /// Sent at all.
+    sent: BTreeSet<u64>,
+    /// Erased for certain, and not sent again since.
+    forbidden: BTreeSet<u64>,
+    /// Of units that were asked to be erased: sent again, the door may know them, or may not.
+    uncertain: BTreeSet<u64>,
+}
+
+impl Expected {
+    fn append(&mut self, lake: &Lake, batch: &[u64]) {
+        self.sent.extend(batch);
+        for number in batch {
+            self.forbidden.remove(number);
+        }
+        if lake.append(events(batch.iter().copied())).is_ok() {
+            let new = batch
+                .iter()
+                .filter(|number| !self.uncertain.contains(*number));
+            self.required.extend(new);
+        }
+    }
+
+    fn erase(&mut self, lake: &Lake, unit: u64) {
+        let erased = lake.erase_unit(&format!("unit-{unit}"));
+        let is_of_unit = |number: &&u64| **number % 11 == unit;
+        self.uncertain.extend(self.sent.iter().filter(is_of_unit));
+        self.required.retain(|number| number % 11 != unit);
+        if let Ok(Some(receipt)) = erased {
+            assert_eq!(receipt.rows_found_by_rescan, 0);
+            assert!(receipt.log_first_sequence >= receipt.effective_sequence);
+            self.forbidden.extend(self.sent.iter().filter(is_of_unit));
+        }
+    }
+
+    fn check(&self, lake: &Lake) -> Result<(), TestCaseError> {
+        let found = values(lake);
+        let is_there = |number: &u64| found.contains(&values_of([*number])[0]);
+        prop_assert!(self.required.iter().all(is_there), "lost events");
+        prop_assert!(
+            !self.forbidden.iter().any(is_there),
+            "erased events came back"
+        );
+        prop_assert!(
+            found.windows(2).all(|pair| pair[0] < pair[1]),
+            "doubled events"
+        );
+        let known = values_of(self.sent.iter().copied());
+        prop_assert!(
+            found.iter().all(|value| known.contains(value)),
+            "invented events"
+        );
+        let report = lake.verify(&mut |_, _| {}).unwrap();
+        prop_assert!(report.problems.is_empty(), "{:?}", report.problems);
+        Ok(())
+    }
+}
+
+fn keep(lake: &Lake, housekeeping: u8, unit: u64, expected: &mut Expected) {
+    // Whatever fails here failed because the power is gone.
+    match housekeeping {
+        0 => {}
+        1 => drop(lake.keep_house()),
+        2 => drop(lake.keep_house().map(|_| lake.columns().compact())),
+        3 => drop(lake.flush().map(|_| lake.tidy(i64::MAX))),
+        _ => expected.erase(lake, unit),
+    }
+}
+
+/// Histories of four lives each; long runs set `TIDEGATE_CRASHES`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run says how long in the environment"
+)]
+fn histories() -> u32 {
+    std::env::var("TIDEGATE_CRASHES").map_or(60, |text| text.parse().unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 60,
+        cases: histories(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
-    /// Lives end by power cuts at any operation, during appends, flushes, compactions and trims;
-    /// a tenth and more is sent again. What was acknowledged is there, each event once.
+    /// Each history is four lives that end by power cuts at any operation, during appends, flushes, compactions,
+    /// erasures and trims; a tenth and more is sent again. What was acknowledged is there, each
+    /// event once, and what was erased stays away.
     #[test]
     fn power_cuts_anywhere_lose_nothing_and_double_nothing(
-        lives in prop::collection::vec((1u64..25, 0u8..4, any::<u64>(), 0u64..400), 1..6)
+        lives in prop::collection::vec((1u64..20, 0u8..6, any::<u64>(), 0u64..400), 4)
     ) {
         let disk = SimulatedDisk::new();
-        let (mut next, mut acknowledged, mut sent) = (0, BTreeSet::new(), BTreeSet::new());
+        let (mut next, mut expected) = (0u64, Expected::default());
         for (count, housekeeping, seed, operations) in lives {
             let lake = open(&disk);
             disk.stop_after(operations);
-            for _ in 0..3 {
+            for round in 0..3 {
                 let batch: Vec<u64> = (next.max(3) - 3..next + count).collect();
                 next += count;
-                sent.extend(batch.iter().copied());
-                if lake.append(events(batch.iter().copied())).is_ok() {
-                    acknowledged.extend(batch);
-                }
-                if housekeeping > 0 {
-                    let _ = lake.keep_house();
-                }
-                if housekeeping > 1 {
-                    let _ = lake.columns().compact();
-                }
+                expected.append(&lake, &batch);
+                keep(&lake, housekeeping, (seed + round) % 11, &mut expected);
             }
             drop(lake);
             disk.crash(seed);
             let lake = open(&disk);
             lake.flush().unwrap();
-            let found = values(&lake);
-            let expected = values_of(acknowledged.iter().copied());
-            prop_assert!(expected.iter().all(|value| found.contains(value)), "lost events");
-            prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "doubled events");
-            let known = values_of(sent.iter().copied());
-            prop_assert!(found.iter().all(|value| known.contains(value)), "invented events");
-            let report = lake.verify(&mut |_, _| {}).unwrap();
-            prop_assert!(report.problems.is_empty(), "{:?}", report.problems);
-            prop_assert_eq!(report.events, found.len() as u64);
+            expected.check(&lake)?;
+            lake.keep_house().unwrap();
+            prop_assert_eq!(lake.columns().pending_erasures(), 0);
+            expected.check(&lake)?;
         }
     }
+}
+
+/// Everything of a unit that files and log still say.
+fn traces(lake: &Lake, unit: &str) -> usize {
+    let mut found = 0;
+    lake.read_from(0, &mut |stretch| {
+        found += stretch
+            .events
+            .iter()
+            .filter(|event| event.unit.as_ref() == unit)
+            .count();
+        true
+    })
+    .unwrap();
+    found
+}
+
+/// The power fails, or one sync does, at every step of an erasure. A unit that was hidden stays
+/// hidden, and the next housekeeping leaves nothing of it, without anybody asking again.
+#[test]
+fn an_erasure_that_fails_at_any_step_is_completed_by_housekeeping() {
+    let mut hidden = 0;
+    for step in 0.. {
+        let disk = SimulatedDisk::new();
+        let lake = open(&disk);
+        lake.append(events(0..66)).unwrap();
+        lake.flush().unwrap();
+        lake.append(events(66..88)).unwrap();
+        disk.stop_after(step);
+        let erased = lake.erase_unit("unit-3");
+        drop(lake);
+        if step % 2 == 0 {
+            disk.crash(step)
+        } else {
+            disk.kill()
+        }
+        let lake = open(&disk);
+        let is_hidden = !lake.columns().state().erased.is_empty();
+        assert!(is_hidden || erased.is_err(), "step {step}");
+        lake.flush().unwrap();
+        let others = values_of((0..88).filter(|number| number % 11 != 3));
+        let all = values_of(0..88);
+        assert_eq!(
+            values(&lake),
+            if is_hidden { others } else { all },
+            "step {step}"
+        );
+        lake.keep_house().unwrap();
+        assert_eq!(lake.columns().pending_erasures(), 0, "step {step}");
+        assert_eq!(
+            traces(&lake, "unit-3"),
+            if is_hidden { 0 } else { 8 },
+            "step {step}"
+        );
+        assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
+        hidden += u32::from(is_hidden && erased.is_err());
+        if erased.is_ok() {
+            break;
+        }
+    }
+    assert!(
+        hidden > 20,
+        "only {hidden} steps were between hiding and the receipt"
+    );
+}
+
+#[test]
+fn asking_again_for_an_erasure_that_failed_gives_its_receipt() {
+    let disk = SimulatedDisk::new();
+    let lake = open(&disk);
+    lake.append(events(0..44)).unwrap();
+    lake.flush().unwrap();
+    disk.stop_after(12);
+    lake.erase_unit("unit-3").unwrap_err();
+    drop(lake);
+    disk.kill();
+    let lake = open(&disk);
+    if lake.columns().pending_erasures() > 0 {
+        assert!(lake.erase_unit("unit-3").unwrap().is_some());
+    }
+    assert_eq!(lake.erase_unit("no-such-unit").unwrap(), None);
+}
+
+#[test]
+fn events_are_read_back_in_ingest_order_after_the_log_gave_them_up() {
+    let disk = SimulatedDisk::new();
+    let lake = open(&disk);
+    let sent = events(0..200);
+    for part in sent.chunks(7) {
+        lake.append(part.to_vec()).unwrap();
+        lake.keep_house().unwrap();
+    }
+    lake.tidy(i64::MAX).unwrap();
+    assert!(lake.log().first_sequence().unwrap() > 100);
+    for from in [0, 57] {
+        let mut found = Vec::new();
+        let mut next = from;
+        lake.read_from(from, &mut |stretch| {
+            let start = stretch.first_sequence;
+            assert!(start <= next);
+            let skip = usize::try_from(next - start).unwrap();
+            next = stretch.end_sequence();
+            found.extend(stretch.events.into_iter().skip(skip));
+            true
+        })
+        .unwrap();
+        assert_eq!(found, sent[usize::try_from(from).unwrap()..]);
+    }
+}
+
+#[test]
+fn tidying_keeps_files_few_and_answers_the_same() {
+    let disk = SimulatedDisk::new();
+    let lake = open(&disk);
+    for part in 0..60 {
+        lake.append(events(part * 5..part * 5 + 5)).unwrap();
+        lake.flush().unwrap();
+        lake.tidy(i64::MIN).unwrap();
+        let state = lake.columns().state();
+        let most = state.days().values().map(Vec::len).max().unwrap();
+        assert!(most <= 16, "{most} files of one day");
+    }
+    assert_eq!(values(&lake), values_of(0..300));
+    let names = disk.list(&Path::new(DIR).join("units")).unwrap();
+    assert!(names.len() <= 16, "{names:?}");
+    lake.tidy(i64::MAX).unwrap();
+    drop(lake);
+    disk.kill();
+    let lake = open(&disk);
+    assert_eq!(values(&lake), values_of(0..300));
+    assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
+}
+
+/// A disk whose next new file waits until the test lets it go on.
+#[derive(Debug, Clone)]
+struct Halting {
+    disk: SimulatedDisk,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    is_armed: AtomicBool,
+    halted: Mutex<Option<SyncSender<()>>>,
+    release: Mutex<Option<Receiver<()>>>,
+}
+
+impl LakeIo for Halting {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn LakeFile>> {
+        self.disk.open(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn LakeFile>> {
+        if self.gate.is_armed.swap(false, Ordering::AcqRel) {
+            let halted = self.gate.halted.lock().unwrap().take().unwrap();
+            let release = self.gate.release.lock().unwrap().take().unwrap();
+            halted.send(()).unwrap();
+            release.recv().unwrap();
+        }
+        self.disk.create(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.available_bytes(dir)
+    }
+}
+
+#[test]
+fn flushes_and_answers_go_on_while_a_compaction_is_at_the_disk() {
+    let disk = Halting {
+        disk: SimulatedDisk::new(),
+        gate: Arc::default(),
+    };
+    let lake = open_on(disk.clone(), Path::new(DIR));
+    for part in 0..4 {
+        lake.append(events(part * 20..part * 20 + 20)).unwrap();
+        lake.flush().unwrap();
+    }
+    let (halted, is_halted) = sync_channel(1);
+    let (release, released) = sync_channel(1);
+    *disk.gate.halted.lock().unwrap() = Some(halted);
+    *disk.gate.release.lock().unwrap() = Some(released);
+    disk.gate.is_armed.store(true, Ordering::Release);
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| lake.columns().compact());
+        is_halted.recv().unwrap();
+        lake.append(events(80..120)).unwrap();
+        assert_eq!(lake.flush().unwrap(), 40);
+        assert_eq!(values(&lake), values_of(0..120));
+        assert_eq!(lake.verify(&mut |_, _| {}).unwrap().events, 120);
+        release.send(()).unwrap();
+        compacting.join().unwrap().unwrap();
+    });
+    assert_eq!(values(&lake), values_of(0..120));
+    assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
 }
 
 /// DuckDB opens the files as they stand. Runs where a Python with the package `duckdb` is named

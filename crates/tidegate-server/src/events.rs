@@ -5,6 +5,8 @@
 //! for questions follow within about a second (`keeper`), and are opened behind the start, so
 //! that neither their size nor their damage keeps the server from answering.
 
+pub(crate) mod care;
+pub(crate) mod history;
 pub(crate) mod keeper;
 pub(crate) mod slot;
 
@@ -14,13 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_lake::{
-    AppendError, Appended, CommitSink, Committed, DiskSpace, Intake, Lake, LakeIo, LakeOptions,
-    LogError, LogHealth, OpenError, RealDisk,
+    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, Lake, LakeIo,
+    LakeOptions, LogError, LogHealth, OpenError, RealDisk,
 };
 use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
 
 use crate::app::AppError;
 use crate::meters::{self, EventMeters};
+use history::History;
 use slot::{Slot, Standing};
 use tokio::sync::Notify;
 
@@ -36,6 +39,21 @@ pub struct Events {
     pub(crate) opened: Notify,
     limits: Limits,
     meters: EventMeters,
+    retention: Retention,
+    /// Decoded rows of all projects, so that many projects need no more memory than one.
+    hot_memory: HotMemory,
+}
+
+/// Bytes of decoded rows over all projects.
+const HOT_BYTES: usize = 768 << 20;
+
+/// For how many days events are kept; for ever where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// In projects that are not named below.
+    pub days: Option<u32>,
+    /// By project.
+    pub days_of: BTreeMap<String, u32>,
 }
 
 /// What became of a batch.
@@ -88,6 +106,8 @@ impl Events {
             opened: Notify::new(),
             limits: Limits::default(),
             meters: EventMeters::default(),
+            retention: Retention::default(),
+            hot_memory: HotMemory::new(HOT_BYTES),
         };
         for name in &existing {
             // A damaged log refuses events and says so; flags and kills go on.
@@ -96,6 +116,19 @@ impl Events {
             }
         }
         Ok(events)
+    }
+
+    /// The same, keeping events for so long.
+    #[must_use]
+    pub fn keeping(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// For how many days a project's events are kept.
+    pub(crate) fn keep_days(&self, project: &str) -> Option<u32> {
+        let own = self.retention.days_of.get(project).copied();
+        own.or(self.retention.days)
     }
 
     /// What takes a project's events: its log, and the live aggregates over it.
@@ -115,6 +148,21 @@ impl Events {
         self.slot(project)
             .map_err(|error| cannot_open(project, &error))?
             .lake()
+    }
+
+    /// Whether a project has events, or had.
+    pub(crate) fn is_known(&self, project: &str) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.contains_key(project)
+    }
+
+    /// A project's events from the first on, for whoever counts them again.
+    ///
+    /// # Errors
+    /// Why log or files cannot be opened.
+    pub(crate) async fn history(&self, project: &str) -> Result<History, String> {
+        let slot = self.slot(project).map_err(|error| slot::in_full(&error))?;
+        History::of(&slot).await
     }
 
     /// Every project that has events.
@@ -142,7 +190,9 @@ impl Events {
             project: project.to_owned(),
             followers: Arc::clone(&self.followers),
         });
-        let (dir, options) = (self.folder.join(project), LakeOptions::default());
+        let dir = self.folder.join(project);
+        let mut options = LakeOptions::default();
+        options.columns.hot_memory = Some(self.hot_memory.clone());
         let disk: Arc<dyn LakeIo> = Arc::new(RealDisk);
         let opened = Intake::open(&disk, &dir, &options, sink);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,7 +25,7 @@ use crate::app::{App, Parts};
 use crate::clock::Clock;
 use crate::delivery::Delivery;
 use crate::egress::Egress;
-use crate::events::{Events, Followers};
+use crate::events::{Events, Followers, Retention};
 use crate::hooks::Hooks;
 use crate::http::cors::AllowedOrigins;
 use crate::kept_credentials::KeptCredentials;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub open_door: bool,
     /// Web pages of other origins that may evaluate flags.
     pub allowed_origins: AllowedOrigins,
+    /// For how long events are kept.
+    pub retention: Retention,
     /// Whom the server reaches, and what it runs.
     pub outward: Outward,
 }
@@ -215,6 +217,7 @@ pub async fn start_without_storage(
         rate_limit: None,
         open_door: true,
         allowed_origins: AllowedOrigins::default(),
+        retention: Retention::default(),
         outward: Outward::default(),
     };
     let (listener, address) = bind(&settings).await?;
@@ -288,7 +291,8 @@ fn open(
     let events = Events::open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower()])),
-    )?;
+    )?
+    .keeping(settings.retention.clone());
     let credentials = KeptCredentials::new(data_dir);
     let bootstrap = settings
         .bootstrap_token

@@ -3,12 +3,14 @@
 //! An unknown key is an error that names the nearest known one. A secret is read from the
 //! environment or from the file that `*_FILE` names, and never printed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
+use tidegate_server::events::Retention;
 use tidegate_server::http::cors::AllowedOrigins;
 
 use crate::outward::{self, CommandEntry, CredentialEntry};
@@ -18,7 +20,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8800";
 const DEFAULT_DATA_DIR: &str = "tidegate-data";
 
 /// The settings a file may have.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 12] = [
     "data_dir",
     "listen",
     "requests_per_second",
@@ -29,6 +31,8 @@ pub(crate) const KEYS: [&str; 10] = [
     "public_url",
     "credentials",
     "command_hooks",
+    "keep_events_days",
+    "keep_events_days_of",
 ];
 
 /// Settings on the command line and in the environment, for every command that takes them.
@@ -71,6 +75,9 @@ pub(crate) struct SettingArguments {
     /// The server's own address as others reach it, for links in notices
     #[arg(long, env = "TIDEGATE_PUBLIC_URL")]
     public_url: Option<String>,
+    /// Days of events to keep; without it they are kept for ever
+    #[arg(long, env = "TIDEGATE_KEEP_EVENTS_DAYS", value_name = "DAYS")]
+    keep_events_days: Option<u32>,
 }
 
 impl SettingArguments {
@@ -92,6 +99,8 @@ impl SettingArguments {
             public_url: self.public_url.clone(),
             credentials: None,
             command_hooks: None,
+            keep_events_days: self.keep_events_days,
+            keep_events_days_of: None,
         }
     }
 }
@@ -120,6 +129,10 @@ pub(crate) struct Config {
     pub(crate) credentials: Option<Vec<CredentialEntry>>,
     /// Programs that are asked or told; in the file only.
     pub(crate) command_hooks: Option<Vec<CommandEntry>>,
+    /// Days of events to keep; without it they are kept for ever.
+    pub(crate) keep_events_days: Option<u32>,
+    /// The same by project.
+    pub(crate) keep_events_days_of: Option<BTreeMap<String, u32>>,
 }
 
 impl Config {
@@ -149,12 +162,25 @@ impl Config {
             .context("allowed_origins")
     }
 
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            days: self.keep_events_days,
+            days_of: self.keep_events_days_of.clone().unwrap_or_default(),
+        }
+    }
+
     /// Whether every value makes sense.
     pub(crate) fn check(&self) -> Result<()> {
         self.allowed_origins()?;
         outward::resolve(self)?;
         self.bootstrap_token()?;
         tidegate_store::ProjectKey::parse(self.flagd_project()).context("flagd_project")?;
+        let retention = self.retention();
+        let mut days = retention.days_of.values().chain(&retention.days);
+        ensure!(
+            days.all(|days| *days > 0),
+            "keep_events_days must be at least 1; leave it out to keep events for ever"
+        );
         let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
         ensure!(
             self.requests_per_second.is_none_or(is_rate),
@@ -186,6 +212,8 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
         public_url: given.public_url.or(from_file.public_url),
         credentials: from_file.credentials,
         command_hooks: from_file.command_hooks,
+        keep_events_days: given.keep_events_days.or(from_file.keep_events_days),
+        keep_events_days_of: given.keep_events_days_of.or(from_file.keep_events_days_of),
     })
 }
 

@@ -112,10 +112,12 @@ fn resolved(config: &Config) -> Config {
         public_url: config.public_url.clone(),
         credentials: config.credentials.clone(),
         command_hooks: config.command_hooks.clone(),
+        keep_events_days: config.keep_events_days,
+        keep_events_days_of: config.keep_events_days_of.clone(),
     }
 }
 
-fn values(config: &Config) -> [(&'static str, Value); 10] {
+fn values(config: &Config) -> [(&'static str, Value); 12] {
     let (credentials, commands) = outward::names(config);
     [
         ("data_dir", json!(config.data_dir)),
@@ -128,6 +130,8 @@ fn values(config: &Config) -> [(&'static str, Value); 10] {
         ("public_url", json!(config.public_url)),
         ("credentials", json!(listed(credentials))),
         ("command_hooks", json!(listed(commands))),
+        ("keep_events_days", json!(config.keep_events_days)),
+        ("keep_events_days_of", json!(config.keep_events_days_of)),
     ]
 }
 
@@ -137,7 +141,9 @@ fn listed(names: Vec<&str>) -> Option<Vec<&str>> {
 }
 
 fn source(own: Option<&ArgMatches>, name: &str, file: Option<&str>) -> String {
-    let is_typed = !["credentials", "command_hooks"].contains(&name);
+    // What a file alone can say is no argument, and must not be looked for among them.
+    let in_file_only = ["credentials", "command_hooks", "keep_events_days_of"];
+    let is_typed = !in_file_only.contains(&name);
     match own
         .filter(|_| is_typed)
         .and_then(|own| own.value_source(name))

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
+use tidegate_lake::{LakeState, RealDisk};
 use tidegate_server::last_good::LastGood;
 use tidegate_server::live::Source;
 use tidegate_store::{ObjectStore as _, SqliteOptions, SqliteStore, StopFile, Store as _};
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<ExitCode> {
         ("database", runtime.block_on(database(folder))),
         ("audit chain", runtime.block_on(audit_chain(folder))),
         ("event log", event_log(folder)),
+        ("event files", event_files(folder)),
         ("stop file", stop_file(folder)),
         ("served sets", runtime.block_on(served_sets(folder))),
         ("last good sets", last_good(folder)),
@@ -236,6 +238,37 @@ fn event_log(folder: &Path) -> Finding {
                 "give the folder to the user that runs the server",
             )
         })
+}
+
+/// Every file a manifest names is there, with its length. Reads only, so it works beside a server.
+fn event_files(folder: &Path) -> Finding {
+    let (mut files, mut rows) = (0, 0);
+    let projects = std::fs::read_dir(folder.join("events"))
+        .into_iter()
+        .flatten();
+    for project in projects.flatten().map(|entry| entry.path()) {
+        let cure = "run `tidegate events verify`; restore the file from a backup of the folder";
+        let state = LakeState::read(&RealDisk, &project)
+            .map_err(|error| complaint(error, cure))?
+            .unwrap_or_default();
+        for file in state.files.values() {
+            let path = project.join("events").join(&file.name);
+            let length = std::fs::metadata(&path).map(|known| known.len());
+            // A compaction beside us may just have replaced it; then the manifest no longer names it.
+            if length.as_ref().ok() != Some(&file.bytes) && is_still_named(&project, &file.name) {
+                let wrong = format!("{} is missing or cut short", path.display());
+                return Err(complaint(wrong, cure));
+            }
+            files += 1;
+            rows += file.rows;
+        }
+    }
+    Ok(format!("{rows} rows in {files} files"))
+}
+
+fn is_still_named(project: &Path, name: &str) -> bool {
+    let state = LakeState::read(&RealDisk, project).ok().flatten();
+    state.is_some_and(|state| state.files.contains_key(name))
 }
 
 fn stop_file(folder: &Path) -> Finding {

@@ -66,6 +66,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
         open_door: false,
         allowed_origins: config.allowed_origins()?,
         outward: crate::outward::resolve(&config)?,
+        retention: config.retention(),
     };
     let has_bootstrap = settings.bootstrap_token.is_some();
     let data_dir = settings.data_dir.clone();

@@ -4,10 +4,15 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
-use support::{Server, until};
+use support::wire::try_request;
+use support::{ADMIN, Server, configured, tidegate, until};
 
 /// Events `numbers`, one per unit, as the native door takes them.
 fn events(numbers: std::ops::Range<u64>) -> Value {
@@ -88,4 +93,225 @@ fn damaged_files_stop_neither_flags_nor_kills_nor_events() {
     let killed = server.admin("POST", kill, &[], &json!({ "reason": "it fails" }));
     assert_eq!(killed.json()["durable"], true, "{killed}");
     assert_eq!(server.value_of("f", &json!({ "plan": "pro" })), false);
+}
+
+/// What a command printed, as JSON, and whether it succeeded.
+fn said(output: &std::process::Output) -> (bool, Value) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(&text).unwrap_or_else(|_| {
+        panic!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.success(), value)
+}
+
+fn verify_folder(folder: &Path) -> std::process::Output {
+    let mut command = tidegate();
+    command.args(["events", "verify", "-o", "json", "--data-dir"]);
+    command.arg(folder).output().unwrap()
+}
+
+#[test]
+fn events_are_verified_by_the_server_and_in_a_stopped_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = json!({ "events": 100, "duplicates": 0, "problems": [] });
+    let is_expected = |report: &Value| {
+        let keys = expected.as_object().unwrap();
+        keys.iter().all(|(key, value)| report[key] == *value)
+    };
+    {
+        let server = Server::serve(folder.path());
+        send(&server, 0..100);
+        wait_for_watermark(&server, 100);
+        let (is_well, report) = said(&server.run(&["events", "verify", "-o", "json"]));
+        assert!(is_well && is_expected(&report), "{report}");
+        let refused = verify_folder(folder.path());
+        let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(complaint.contains("a server uses"), "{complaint}");
+        server.terminate();
+    }
+    let (is_well, report) = said(&verify_folder(folder.path()));
+    assert!(is_well && is_expected(&report), "{report}");
+    assert!(report["files"].as_u64().unwrap() >= 1, "{report}");
+    assert!(report["log_segments"].as_u64().unwrap() >= 1, "{report}");
+
+    let files = folder.path().join("events/default/events");
+    let file = std::fs::read_dir(&files).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(file.path(), bytes).unwrap();
+    let (is_well, report) = said(&verify_folder(folder.path()));
+    let problem = report["problems"][0].as_str().unwrap().to_owned();
+    let name = file.file_name().into_string().unwrap();
+    assert!(!is_well && problem.contains(&name), "{report}");
+
+    let server = Server::serve(folder.path());
+    until("the files are open", || {
+        (lake(&server)["state"] == "open").then_some(())
+    });
+    assert_eq!(server.run(&["events", "verify"]).status.code(), Some(1));
+    let damage = lake(&server)["damage"][0].as_str().unwrap().to_owned();
+    assert!(damage.contains(&name), "{damage}");
+}
+
+#[test]
+fn a_folder_without_events_is_told_from_a_wrong_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let complaint = |arguments: &[&str]| {
+        let mut command = tidegate();
+        command
+            .args(["events", "verify", "--data-dir"])
+            .arg(folder.path());
+        let output = command.args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let empty = complaint(&[]);
+    assert!(empty.contains("is it the right one"), "{empty}");
+    std::fs::create_dir_all(folder.path().join("events/shop")).unwrap();
+    let other = complaint(&[]);
+    assert!(
+        other.contains("shop") && other.contains("--project"),
+        "{other}"
+    );
+}
+
+#[test]
+fn an_erased_unit_is_gone_and_the_audit_does_not_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    send(&server, 0..50);
+    wait_for_watermark(&server, 50);
+    let erase = ["events", "erase", "--unit", "user-7", "-o", "json"];
+    let (is_well, receipt) = said(&server.run(&erase));
+    assert!(is_well, "{receipt}");
+    assert_eq!(receipt["rows_erased"], 1);
+    assert_eq!(receipt["rows_found_by_rescan"], 0);
+    assert_eq!(receipt["is_audited"], true);
+    assert_eq!(lake(&server)["rows"], 49);
+    let again = server.run(&erase);
+    assert!(!again.status.success());
+    let audit = server.admin("GET", "/api/v1/projects/default/audit", &[], &Value::Null);
+    assert!(
+        audit.json()["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|row| { row["action"] == "events.erase" })
+    );
+    assert!(!audit.to_string().contains("user-7"), "{audit}");
+    let token = server.mint("server");
+    let path = "/api/v1/projects/default/events/erase";
+    let refused = server.with_token(&token, "POST", path, &json!({ "unit": "user-8" }));
+    assert_eq!(refused.status, 403);
+}
+
+#[test]
+fn the_newest_events_are_shown_as_they_were_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let (_, none) = said(&server.run(&["events", "tail", "-o", "json"]));
+    assert_eq!(none["rows"], json!([]));
+    send(&server, 0..30);
+    let (_, newest) = said(&server.run(&["events", "tail", "-n", "3", "-o", "json"]));
+    let units: Vec<&str> = newest["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["unit"].as_str().unwrap())
+        .collect();
+    assert_eq!(units, ["user-27", "user-28", "user-29"]);
+    assert_eq!(newest["next"], 30);
+    let path = "/api/v1/projects/default/events?after=10&limit=2";
+    let some = server.admin("GET", path, &[], &Value::Null).json();
+    assert_eq!(
+        (&some["rows"][0]["sequence"], &some["next"]),
+        (&json!(10), &json!(12))
+    );
+    assert_eq!(some["rows"][0]["value"], 1.5);
+}
+
+/// Sends batches until the server is gone; each overlaps the one before, as a client does that
+/// lost the answer.
+fn send_until_it_dies(
+    address: SocketAddr,
+    client: u64,
+    next: &AtomicU64,
+    acked: &Mutex<BTreeSet<u64>>,
+) {
+    let authorization = format!("Bearer {ADMIN}");
+    let headers = [("authorization", authorization.as_str())];
+    let mut last: Vec<u64> = Vec::new();
+    loop {
+        let first = next.fetch_add(10, Ordering::Relaxed);
+        let numbers: Vec<u64> = last
+            .iter()
+            .copied()
+            .take(1)
+            .chain(first..first + 10)
+            .collect();
+        let event = |number: &u64| {
+            json!({ "id": format!("{:032x}", number + 1), "time": "2026-06-01T00:00:00Z",
+                    "unit": format!("client-{client}"), "kind": "track", "name": "n" })
+        };
+        let body: Value = numbers.iter().map(event).collect();
+        let answer = try_request(
+            address,
+            "POST",
+            "/api/v1/events",
+            &headers,
+            body.to_string().as_bytes(),
+        );
+        match answer {
+            Some(answer) if answer.status == 202 => acked.lock().unwrap().extend(&numbers),
+            _ => return,
+        }
+        last = numbers;
+    }
+}
+
+/// `TIDEGATE_KILLS` sets the number of kills, for long runs.
+#[test]
+fn events_outlive_kill_nine_of_the_server_and_count_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (next, acked) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
+    let mut seen = 0;
+    for round in 0..configured("TIDEGATE_KILLS", 4) {
+        let server = Server::serve(folder.path());
+        let address = server.address;
+        std::thread::scope(|scope| {
+            for client in 0..8 {
+                let (next, acked) = (&next, &acked);
+                scope.spawn(move || send_until_it_dies(address, client, next, acked));
+            }
+            let wanted = seen + 300 + 170 * usize::try_from(round % 3).unwrap();
+            until("enough was acknowledged", || {
+                (acked.lock().unwrap().len() >= wanted).then_some(())
+            });
+            server.kill_nine();
+        });
+        seen = acked.lock().unwrap().len();
+        let (is_well, report) = said(&verify_folder(folder.path()));
+        assert!(is_well, "round {round}: {report}");
+        let stored = report["events"].as_u64().unwrap();
+        assert!(
+            stored >= u64::try_from(seen).unwrap(),
+            "round {round}: lost events: {report}"
+        );
+    }
+    let server = Server::serve(folder.path());
+    let acked = acked.into_inner().unwrap();
+    // Everything sent again is recognised or counted once: distinct events are those ever sent.
+    let all: Vec<u64> = acked.iter().copied().collect();
+    for numbers in all.chunks(1000) {
+        let event = |number: &u64| {
+            json!({ "id": format!("{:032x}", number + 1), "time": "2026-06-01T00:00:00Z",
+                    "unit": "again", "kind": "track", "name": "n" })
+        };
+        let body: Value = numbers.iter().map(event).collect();
+        let answer = server.admin("POST", "/api/v1/events", &[], &body).json();
+        assert_eq!(
+            answer["accepted"], 0,
+            "an acknowledged event was lost: {answer}"
+        );
+    }
 }

@@ -1,5 +1,5 @@
 //! Keeping the lakes: what is acknowledged reaches the files within about a second, files stay
-//! few, old days go.
+//! few, old days go, and once a day everything is read again to find what the disk has damaged.
 //!
 //! One task per project, so that a busy project delays nobody else's. Each turn takes no input
 //! and may run twice; what fails is said in `/status`, tried again with growing pauses, and never
@@ -9,22 +9,26 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidegate_lake::{DiskAlert, Lake};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::care;
 use super::slot::{Slot, in_full};
 use crate::app::App;
 
 /// How often it is looked whether there is something to flush.
 const TURN: Duration = Duration::from_secs(1);
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
+/// How often everything stored is read again, to find what the disk has damaged.
+const VERIFY_EVERY: Duration = Duration::from_secs(20 * 60 * 60);
+const FIRST_VERIFY: Duration = Duration::from_secs(60 * 60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Files of one day above which they are merged although events keep coming.
-const MANY_FILES: usize = 32;
+const DAY_US: i64 = 86_400_000_000;
 
 /// Keeps the lake of every project, those of later ones included, until `shutdown`.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {
@@ -69,25 +73,35 @@ fn told_of_disk(app: &App, before: DiskAlert) -> DiskAlert {
 /// Moves what is left in the logs into files, when nobody sends any more.
 pub(crate) async fn last_flush(app: &App) {
     for slot in app.events.slots() {
-        let now = app.clock.monotonic();
-        let flushed = tokio::task::spawn_blocking(move || {
-            let mut keeper = Keeper::new(Arc::clone(&slot), now);
-            if let Some(lake) = slot.open_lake() {
-                keeper.keep_house(&lake, now);
-            }
-        });
-        if let Err(error) = flushed.await {
-            tracing::error!(%error, "the last flush broke off; the log still holds everything");
-        }
+        let Some(lake) = slot.open_lake() else {
+            continue;
+        };
+        let kept = tokio::task::spawn_blocking(move || lake.keep_house());
+        let problem = match kept.await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => in_full(&error),
+            Err(error) => in_full(&error),
+        };
+        tracing::warn!(project = %slot.project, problem, "the log keeps what was not flushed");
     }
 }
 
 async fn keep(app: App, slot: Arc<Slot>, shutdown: CancellationToken) {
     let mut keeper = Keeper::new(slot, app.clock.monotonic());
+    let keep_days = app.events.keep_days(&keeper.slot.project);
+    let mut next_verify = app.clock.monotonic() + FIRST_VERIFY;
     loop {
-        let now = app.clock.monotonic();
+        let monotonic = app.clock.monotonic();
+        if monotonic >= next_verify && care::verify(&app, &keeper.slot.project).is_ok() {
+            next_verify = monotonic + VERIFY_EVERY;
+        }
+        let now = Now {
+            monotonic,
+            day: app.clock.now_us().div_euclid(DAY_US),
+            keep_days,
+        };
         let turn = tokio::task::spawn_blocking(move || {
-            keeper.turn(now);
+            keeper.turn(&now);
             keeper
         });
         keeper = match turn.await {
@@ -104,13 +118,25 @@ async fn keep(app: App, slot: Arc<Slot>, shutdown: CancellationToken) {
     }
 }
 
+/// What a turn knows of the world.
+struct Now {
+    monotonic: Duration,
+    /// Days since 1970 in UTC.
+    day: i64,
+    /// Days of events that are kept; all if not said.
+    keep_days: Option<u32>,
+}
+
 /// One project's keeper.
 struct Keeper {
     slot: Arc<Slot>,
     next_try: Duration,
     pause: Duration,
     next_house: Duration,
-    last_seen: u64,
+    next_tidy: Duration,
+    tidying: Option<JoinHandle<Result<(), String>>>,
+    tidy_problem: Option<String>,
+    house_problem: Option<String>,
 }
 
 impl Keeper {
@@ -120,12 +146,15 @@ impl Keeper {
             next_try: now,
             pause: FIRST_PAUSE,
             next_house: now + HOUSE_EVERY,
-            last_seen: 0,
+            next_tidy: now,
+            tidying: None,
+            tidy_problem: None,
+            house_problem: None,
         }
     }
 
-    fn turn(&mut self, now: Duration) {
-        if now < self.next_try {
+    fn turn(&mut self, now: &Now) {
+        if now.monotonic < self.next_try {
             return;
         }
         let lake = match self.slot.open_lake() {
@@ -135,54 +164,72 @@ impl Keeper {
                 Err(problem) => return self.failed(problem, now),
             },
         };
-        let next = lake.log().next_sequence();
-        let is_idle = std::mem::replace(&mut self.last_seen, next) == next;
         let flushed = lake.flush();
-        self.slot.note_backlog(flushed.is_err(), now);
-        let outcome = flushed.and_then(|_| merge(&lake, is_idle));
-        if let Err(error) = outcome {
+        self.slot.note_backlog(flushed.is_err(), now.monotonic);
+        if let Err(error) = flushed {
             return self.failed(in_full(&error), now);
         }
-        if now >= self.next_house {
-            self.keep_house(&lake, now);
-        } else {
-            self.succeeded();
+        self.pause = FIRST_PAUSE;
+        self.tidy(&lake, now);
+        if now.monotonic >= self.next_house {
+            self.next_house = now.monotonic + HOUSE_EVERY;
+            self.house_problem = told(&self.slot.project, keep_house(&lake, now));
         }
+        let problem = self.tidy_problem.clone();
+        self.slot
+            .note(problem.or_else(|| self.house_problem.clone()));
     }
 
-    fn keep_house(&mut self, lake: &Lake, now: Duration) {
-        self.next_house = now + HOUSE_EVERY;
-        let flushed = lake.flush().map_err(|error| in_full(&error));
-        let counted = lake.live().checkpoint().map_err(|error| in_full(&error));
-        match flushed.and(counted) {
-            Ok(_) => self.succeeded(),
-            Err(problem) => self.failed(problem, now),
+    // Merging a large day takes minutes, so it has a thread of its own, which an exit does not
+    // wait for: what is not committed is as if it had not begun. A file that cannot be merged,
+    // because it is damaged, is tried again now and then.
+    fn tidy(&mut self, lake: &Arc<Lake>, now: &Now) {
+        if let Some(done) = self.tidying.take_if(|thread| thread.is_finished()) {
+            let outcome = done
+                .join()
+                .unwrap_or_else(|_| Err("merging files broke off".to_owned()));
+            self.tidy_problem = told(&self.slot.project, outcome);
+            if self.tidy_problem.is_some() {
+                self.next_tidy = now.monotonic + LONGEST_PAUSE;
+            }
         }
+        if self.tidying.is_some() || now.monotonic < self.next_tidy {
+            return;
+        }
+        let (lake, day) = (Arc::clone(lake), now.day);
+        let thread = std::thread::Builder::new().name("tidegate-tidy".to_owned());
+        let begun = thread.spawn(move || {
+            let tidied = lake.tidy(day);
+            tidied.map(|_| ()).map_err(|error| in_full(&error))
+        });
+        self.tidying = begun.ok();
     }
 
-    fn failed(&mut self, problem: String, now: Duration) {
+    fn failed(&mut self, problem: String, now: &Now) {
         tracing::error!(
             project = %self.slot.project,
             problem,
             "events wait in the log and are tried again"
         );
         self.slot.note(Some(problem));
-        self.next_try = now + self.pause;
+        self.next_try = now.monotonic + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-
-    fn succeeded(&mut self) {
-        self.slot.note(None);
-        self.pause = FIRST_PAUSE;
     }
 }
 
-fn merge(lake: &Lake, is_idle: bool) -> Result<(), tidegate_lake::ColumnError> {
-    let state = lake.columns().state();
-    let most = state.days().values().map(Vec::len).max().unwrap_or(0);
-    if most > MANY_FILES || (is_idle && most > 1) {
-        drop(state);
-        lake.columns().compact()?;
+/// What failed, said in the log too.
+fn told(project: &str, outcome: Result<(), String>) -> Option<String> {
+    let problem = outcome.err()?;
+    tracing::error!(project, problem, "stored events cannot be looked after");
+    Some(problem)
+}
+
+fn keep_house(lake: &Lake, now: &Now) -> Result<(), String> {
+    lake.keep_house().map_err(|error| in_full(&error))?;
+    if let Some(days) = now.keep_days {
+        let first_day = now.day.saturating_sub(i64::from(days));
+        let expired = lake.columns().expire_before(first_day);
+        expired.map_err(|error| in_full(&error))?;
     }
     Ok(())
 }

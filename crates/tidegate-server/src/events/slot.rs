@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tidegate_lake::{Intake, Lake, LakeOptions, LogHealth, RealDisk};
 
+use super::care::Verification;
 use crate::app::AppError;
 
 /// One project's events.
@@ -20,6 +21,8 @@ pub(crate) struct Slot {
     pub(crate) project: String,
     /// What takes events.
     pub(crate) intake: Arc<Intake>,
+    /// The newest verification.
+    pub(crate) verification: Verification,
     dir: PathBuf,
     options: LakeOptions,
     state: Mutex<State>,
@@ -67,6 +70,10 @@ pub(crate) struct Standing {
     pub(crate) flush_lag_seconds: u64,
     /// Every event below this ingest sequence is counted live.
     pub(crate) live_watermark: u64,
+    /// Units that are hidden and not yet rewritten away.
+    pub(crate) pending_erasures: usize,
+    /// What the newest verification found wrong; answers over such files are not to be trusted.
+    pub(crate) damage: Vec<String>,
     /// What failed last and has not succeeded since.
     pub(crate) problem: Option<String>,
 }
@@ -81,6 +88,7 @@ impl Slot {
         Self {
             project: project.to_owned(),
             intake,
+            verification: Verification::default(),
             dir,
             options,
             state: Mutex::default(),
@@ -134,6 +142,11 @@ impl Slot {
         }
     }
 
+    /// Why the lake is not open, or what its keeper last failed at.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.state().problem.clone()
+    }
+
     /// Notes what the keeper failed at, or that it succeeded.
     pub(crate) fn note(&self, problem: Option<String>) {
         self.state().problem = problem;
@@ -178,7 +191,9 @@ impl Slot {
             watermark,
             unflushed_events: next.saturating_sub(watermark),
             flush_lag_seconds: behind_since.map_or(0, |since| now.saturating_sub(since).as_secs()),
+            pending_erasures: files.as_ref().map_or(0, |files| files.erasing.len()),
             live_watermark: self.intake.live().watermark().sequence,
+            damage: self.verification.damage(),
             problem,
         }
     }

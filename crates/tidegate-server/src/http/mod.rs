@@ -30,6 +30,7 @@ mod sign_in;
 mod sources;
 pub(crate) mod sse;
 mod status;
+mod stored_events;
 mod tokens;
 mod webhooks;
 
@@ -63,6 +64,7 @@ pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
     routes = people(routes);
     routes = evaluation(routes);
     routes = definitions(routes);
+    routes = stored_event_routes(routes);
     routes = report_routes(routes);
     routes = rollout_routes(routes);
     routes = outward(routes);
@@ -267,6 +269,49 @@ fn definitions(routes: Routes) -> Routes {
         .add(
             act(EXPLAIN, P::Sync, "Evaluate a flag and say why"),
             objects::explain,
+        )
+}
+
+fn stored_event_routes(routes: Routes) -> Routes {
+    const TAIL: &str = "/api/v1/projects/{project}/events";
+    const VERIFY: &str = "/api/v1/projects/{project}/events/verify";
+    const ERASE: &str = "/api/v1/projects/{project}/events/erase";
+    const LIVE: &str = "/api/v1/projects/{project}/flags/{key}/live";
+    let look = |path, permission, summary| {
+        row(Verb::Get, path, Access::Needs(permission), NO_BODY, summary)
+    };
+    let manage = |path, limit, summary| {
+        let access = Access::Needs(P::AccessManage);
+        row(Verb::Post, path, access, limit, summary)
+    };
+    routes
+        .add(
+            look(TAIL, P::ConfigRead, "Read the newest events"),
+            stored_events::tail,
+        )
+        .add(
+            look(
+                LIVE,
+                P::ConfigRead,
+                "What a flag's variants do, counted live",
+            ),
+            stored_events::live,
+        )
+        .add(
+            manage(
+                VERIFY,
+                NO_BODY,
+                "Read all stored events again and check them",
+            ),
+            stored_events::verify,
+        )
+        .add(
+            look(VERIFY, P::Observe, "How the newest verification stands"),
+            stored_events::verification,
+        )
+        .add(
+            manage(ERASE, SMALL, "Erase a unit from all stored events"),
+            stored_events::erase,
         )
 }
 

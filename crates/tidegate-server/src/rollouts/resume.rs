@@ -123,11 +123,7 @@ async fn recount(app: &App, rollout: &Active) -> Result<(), String> {
     let Some(mut watched) = app.rollouts.watches.take(&rollout.name) else {
         return Ok(());
     };
-    let intake = app
-        .events
-        .intake(&rollout.name.0)
-        .map_err(|error| error.to_string())?;
-    let log = intake.log();
+    let events = app.events.history(&rollout.name.0).await?;
     // Between the last read and the insertion events could slip by; so the end is read with the
     // table held, when there is little left to read.
     let read = |watched: &mut Watched| {
@@ -136,8 +132,7 @@ async fn recount(app: &App, rollout: &Active) -> Result<(), String> {
             watched.follow(&stretch);
             true
         };
-        log.read_from(from, &mut each)
-            .map_err(|error| error.to_string())
+        events.read_from(from, &mut each)
     };
     read(&mut watched)?;
     app.rollouts

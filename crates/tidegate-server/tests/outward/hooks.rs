@@ -51,7 +51,7 @@ async fn start(house: &House) -> CancellationToken {
     let stop = CancellationToken::new();
     tokio::spawn(rollouts::run(house.app.clone(), stop.clone()));
     let somebody = House::somebody();
-    let started = rollouts::start(&house.app, &somebody, "default", "r").await;
+    let started = rollouts::start(&house.app, &somebody, ("default", "r"), None).await;
     started.unwrap();
     stop
 }

@@ -22,6 +22,7 @@ use tidegate_server::live::Live;
 use tidegate_server::notices::Notices;
 use tidegate_server::notices::signature::MasterKey;
 use tidegate_server::operations::Operations;
+use tidegate_server::otlp::Otlp;
 use tidegate_server::rate_limit::RateLimits;
 use tidegate_server::rollouts::Rollouts;
 use tidegate_server::stops::Stops;
@@ -85,6 +86,7 @@ impl House {
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            otlp: Otlp::open(folder.path(), Duration::from_millis(500)),
             delivery: Delivery::open(folder.path()).unwrap(),
             live: Live::default(),
             access: ArcSwap::from_pointee(AccessBook::new(Default::default(), None)),

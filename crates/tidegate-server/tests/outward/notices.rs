@@ -277,6 +277,7 @@ async fn no_secret_and_no_address_can_be_read_back() {
     let everything = AuditQuery {
         project: None,
         object: None,
+        with_whole_store: true,
         after: 0,
         limit: 100,
     };

@@ -153,7 +153,7 @@ impl Guarded {
         self.requests("off", 900, 20);
         self.requests("on", 1, 0);
         let somebody = House::somebody();
-        let started = rollouts::start(&self.house.app, &somebody, "default", "r").await;
+        let started = rollouts::start(&self.house.app, &somebody, ("default", "r"), None).await;
         started.unwrap();
     }
 
@@ -356,7 +356,7 @@ async fn a_source_that_is_not_there_not_allowed_silent_or_unused_starts_nothing(
     house.put(ObjectKind::Rollout, "r", policy).await.unwrap();
     let somebody = House::somebody();
     let refusal = async || {
-        let started = rollouts::start(&house.app, &somebody, "default", "r").await;
+        let started = rollouts::start(&house.app, &somebody, ("default", "r"), None).await;
         match started.unwrap_err() {
             AppError::Invalid(violations) => violations[0].message.clone(),
             other => panic!("{other}"),

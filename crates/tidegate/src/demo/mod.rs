@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         rate_limit: None,
         open_door: true,
         allowed_origins: Default::default(),
+        retention: Default::default(),
         outward: Default::default(),
     };
     let (seed, format) = (arguments.seed, arguments.output.output);

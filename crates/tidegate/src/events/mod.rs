@@ -1,6 +1,10 @@
-//! `tidegate events`: events from files, into a server or into a data folder.
+//! `tidegate events`: events from files, into a server or into a data folder; the newest ones
+//! read, all of them verified, one unit erased.
 
+mod erase;
 mod import;
+mod tail;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -11,11 +15,20 @@ use clap::Subcommand;
 pub(crate) enum EventsCommand {
     /// Import a CSV, Parquet or NDJSON file under a mapping
     Import(import::ImportArguments),
+    /// Show the newest events, and those to come
+    Tail(tail::TailArguments),
+    /// Read all stored events again and prove sums, counts and order
+    Verify(verify::VerifyArguments),
+    /// Erase a unit: from every answer at once, from the disk before the receipt
+    Erase(erase::EraseArguments),
 }
 
 /// Runs one of the commands.
 pub(crate) fn run(command: &EventsCommand) -> Result<ExitCode> {
     match command {
         EventsCommand::Import(arguments) => import::run(arguments),
+        EventsCommand::Tail(arguments) => tail::run(arguments),
+        EventsCommand::Verify(arguments) => verify::run(arguments),
+        EventsCommand::Erase(arguments) => erase::run(arguments),
     }
 }
