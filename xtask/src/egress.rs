@@ -59,7 +59,9 @@ fn check_text(place: &str, text: &str) -> Vec<String> {
     let code = |line: &&str| !line.trim_start().starts_with("//");
     let mut problems = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| code(line)) {
-        let has = |words: &[&str]| words.iter().find(|word| line.contains(**word)).copied();
+        let has = |words: &'static [&'static str]| {
+            words.iter().copied().find(|word| line.contains(*word))
+        };
         if let Some(word) = has(&OPENS).filter(|_| !place.starts_with(WAY_OUT)) {
             problems.push(format!(
                 "{place}:{}: {word} opens a way out beside {WAY_OUT}",

@@ -190,7 +190,7 @@ async fn obey(
         let by = (ask.who.as_str(), ask.why.as_str());
         let event = admit(&rollout.spec, &rollout.state, ask.command, by, now_us)
             .map_err(|error| AppError::Conflict(error.to_string()))?;
-        if ask.command == Command::Start {
+        if matches!(ask.command, Command::Start | Command::Retry { .. }) {
             super::watch_again(app, rollout, event.at_us());
         }
         if ask.command.lowers_exposure() {
