@@ -22,7 +22,7 @@ fn prepare(server: &Server, name: &str, stages: &Value, guards: &Value) {
         "defaultVariant": "off", "offVariant": "off"});
     assert_eq!(server.create_flag(name, &flag).status, 201);
     let policy = json!({"flag": name, "treatment": "on", "control": "off", "reason": "a test",
-        "stages": stages, "guards": guards});
+        "stages": stages, "guards": guards, "cooldown_seconds": 0});
     let made = server.admin("PUT", &format!("{ROLLOUTS}/{name}"), &[], &policy);
     assert_eq!(made.status, 201, "{made}");
 }
@@ -197,6 +197,25 @@ fn harm_is_taken_back_while_the_database_is_locked() {
     wait_until_rolled_back(&server, "f");
     assert_eq!(exposed(&server, "f", &arms), Vec::<&str>::new());
     assert_eq!(closings(&server, "f"), 1);
+}
+
+#[test]
+fn a_retried_rollout_is_watched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    open_half(&server, "f");
+    let arms = arms(&server, "f");
+    harm(&server, "f", &arms);
+    wait_until_rolled_back(&server, "f");
+    let why = json!({"reason": "it is mended"});
+    let retried = server.admin("POST", &format!("{ROLLOUTS}/f/retry"), &[], &why);
+    assert_eq!(retried.status, 200, "{retried}");
+    until("half has the change again", || {
+        (report(&server, "f")["share_bp"] == 5000).then_some(())
+    });
+    harm(&server, "f", &arms);
+    wait_until_rolled_back(&server, "f");
+    assert_eq!(closings(&server, "f"), 2);
 }
 
 #[test]
