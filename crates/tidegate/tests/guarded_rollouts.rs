@@ -76,8 +76,14 @@ fn arms(server: &Server, name: &str) -> Vec<(String, bool)> {
 
 /// Everybody checks out, and fails with the change.
 fn harm(server: &Server, name: &str, arms: &[(String, bool)]) {
+    harm_at(server, name, arms, "2026-01-01T00:00:00Z");
+}
+
+fn harm_at(server: &Server, name: &str, arms: &[(String, bool)], time: &str) {
     let event = |(unit, treated): &(String, bool)| {
-        request(unit, name, if *treated { "on" } else { "off" }, *treated)
+        let mut event = request(unit, name, if *treated { "on" } else { "off" }, *treated);
+        event["time"] = json!(time);
+        event
     };
     post(server, &arms.iter().map(event).collect::<Vec<_>>());
 }
@@ -213,7 +219,8 @@ fn a_retried_rollout_is_watched_again() {
     until("half has the change again", || {
         (report(&server, "f")["share_bp"] == 5000).then_some(())
     });
-    harm(&server, "f", &arms);
+    // The same checkouts at the same time would be the same events.
+    harm_at(&server, "f", &arms, "2026-01-01T00:00:01Z");
     wait_until_rolled_back(&server, "f");
     assert_eq!(closings(&server, "f"), 2);
 }
