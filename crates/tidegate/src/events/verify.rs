@@ -22,7 +22,7 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tidegate events verify\n  tidegate events verify --data-dir ./data -o json   \
-                  # with the server stopped"
+                  # with the server stopped\n\nExits 1 if there is a problem."
 )]
 pub(crate) struct VerifyArguments {
     /// A data folder whose server is stopped; without it, --server verifies its own
