@@ -421,9 +421,9 @@ fn an_erasure_that_fails_at_any_step_is_completed_by_housekeeping() {
         let erased = lake.erase_unit("unit-3");
         drop(lake);
         if step % 2 == 0 {
-            disk.crash(step)
+            disk.crash(step);
         } else {
-            disk.kill()
+            disk.kill();
         }
         let lake = open(&disk);
         let is_hidden = !lake.columns().state().erased.is_empty();

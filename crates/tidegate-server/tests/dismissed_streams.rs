@@ -1,6 +1,10 @@
 //! A token that is not let in any more ends the streams that it opened, whatever they speak.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so; another process needs a clock and settings"
+)]
 
 mod support;
 

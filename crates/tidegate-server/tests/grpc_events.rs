@@ -1,6 +1,10 @@
 //! The event stream of the evaluation service.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so; another process needs a clock and settings"
+)]
 
 mod support;
 

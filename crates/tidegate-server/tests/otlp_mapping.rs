@@ -19,6 +19,9 @@ use tidegate_metrics::{Arrival, Event, EventKind, PropertyValue};
 use tidegate_server::otlp::map::{Batch, Tally};
 use tidegate_server::otlp::{Encoding, Limits, RequestError, Signal, decode};
 
+/// Attributes of a record in the tables.
+type Attributes = Vec<(&'static str, Is)>;
+
 const DAY_US: i64 = 24 * 3_600_000_000;
 
 fn arrival() -> Arrival {
@@ -180,13 +183,13 @@ fn what_nobody_met_is_no_exposure() {
             ("feature_flag.context.id", Text("u")),
         ]
     };
-    let with = |more: Vec<(&'static str, Is)>| {
+    let with = |more: Attributes| {
         let mut all = base();
         all.extend(more);
         all
     };
     let variant = || ("feature_flag.result.variant", Text("on"));
-    let cases: [(&str, Vec<(&str, Is)>, usize); 6] = [
+    let cases: [(&str, Attributes, usize); 6] = [
         ("a variant", with(vec![variant()]), 1),
         (
             "a value without a variant",
@@ -262,7 +265,7 @@ fn a_request_fails_by_its_status_or_else_by_what_it_answered() {
     const UNSET: i32 = 0;
     const OK: i32 = 1;
     const ERROR: i32 = 2;
-    let cases: [(i32, Vec<(&str, Is)>, bool); 8] = [
+    let cases: [(i32, Attributes, bool); 8] = [
         (UNSET, vec![], false),
         (UNSET, vec![("http.response.status_code", Int(404))], false),
         (UNSET, vec![("http.response.status_code", Int(500))], true),

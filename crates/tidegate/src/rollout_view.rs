@@ -53,7 +53,7 @@ impl Screen {
                     lines => format!("\u{1b}[{lines}A"),
                 };
                 // A terminal that is gone ends the command by its signal; nothing else to do here.
-                let _ = write!(out, "{up}\u{1b}[J{}\n", picture.join("\n"));
+                let _ = writeln!(out, "{up}\u{1b}[J{}", picture.join("\n"));
                 let _ = out.flush();
                 *drawn = picture.len();
             }

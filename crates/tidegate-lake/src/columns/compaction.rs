@@ -34,6 +34,9 @@ pub struct CompactionReport {
     pub bytes: u64,
 }
 
+/// Which files of a day become one: groups of files, by day and the files there are.
+pub(super) type Merges<'p> = dyn Fn(i64, &[FileMeta]) -> Vec<Vec<FileMeta>> + 'p;
+
 impl ColumnStore {
     /// Compacts every day that has more than one file, or one that was never compacted.
     ///
@@ -69,7 +72,7 @@ impl ColumnStore {
     pub(super) fn rewrite_days(
         &self,
         _turn: &MutexGuard<'_, ()>,
-        plan: &dyn Fn(i64, &[FileMeta]) -> Vec<Vec<FileMeta>>,
+        plan: &Merges<'_>,
     ) -> Result<CompactionReport, ColumnError> {
         let mut report = CompactionReport::default();
         let mut failed = None;

@@ -212,7 +212,6 @@ impl AccessBook {
     }
 
     /// Every stored credential by selector.
-    #[must_use]
     pub fn entries(&self) -> impl Iterator<Item = (&str, &BookEntry)> {
         self.callers
             .iter()

@@ -131,10 +131,13 @@ fn projects(page: &mut Page, app: &App, principal: &Principal) {
     );
 }
 
+/// One figure of how a lake stands.
+type OfLake = fn(&Standing) -> u64;
+
 fn lakes(page: &mut Page, app: &App, principal: &Principal) {
     let mut lakes = app.events.standings(app.clock.monotonic());
     lakes.retain(|lake| principal.belongs_to(&lake.project));
-    let values: [(&table::Metric, fn(&Standing) -> u64); 7] = [
+    let values: [(&table::Metric, OfLake); 7] = [
         (&table::LAKE_UP, |lake| {
             u64::from(lake.state == Files::Open && lake.problem.is_none())
         }),

@@ -297,7 +297,7 @@ async fn no_secret_and_no_address_can_be_read_back() {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");
     }
     let database = std::fs::read(house.folder.path().join("state.db")).unwrap();
-    let needle = secret[6..].as_bytes();
+    let needle = &secret.as_bytes()[6..];
     assert!(
         !database
             .windows(needle.len())

@@ -38,7 +38,7 @@ pub(super) enum Sink {
     /// The files of a stopped server.
     Files(Box<LogWriter>, Counts),
     /// A running server.
-    Server(Upload),
+    Server(Box<Upload>),
 }
 
 impl Sink {
@@ -46,7 +46,7 @@ impl Sink {
     pub(super) fn open(log: &LogArgs, each: impl FnMut(&HeldRow<'_>)) -> anyhow::Result<Self> {
         Ok(match log.place()? {
             Place::Files(log) => Self::Files(Box::new(log.begin(each)?), Counts::default()),
-            Place::Server(connection) => Self::Server(Upload::new(connection)),
+            Place::Server(connection) => Self::Server(Box::new(Upload::new(connection))),
         })
     }
 

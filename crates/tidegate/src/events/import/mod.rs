@@ -329,7 +329,7 @@ impl Import<'_> {
     }
 
     fn tick(&self, progress: &ProgressBar, row: u64) {
-        if row % ROWS_PER_TICK == 0 {
+        if row.is_multiple_of(ROWS_PER_TICK) {
             progress.set_position(self.source.done.load(Ordering::Relaxed));
         }
     }
