@@ -175,6 +175,40 @@ fn a_plan_that_is_overtaken_is_not_applied() {
 }
 
 #[test]
+fn a_kill_goes_with_an_export_to_another_server_and_is_lifted_by_no_file() {
+    let (folder, server) = start();
+    let flag = json!({"state": "ENABLED", "variants": {"on": true, "off": false},
+        "defaultVariant": "on", "offVariant": "off"});
+    assert_eq!(server.create_flag("f", &flag).status, 201);
+    let (open, killed) = (folder.path().join("open"), folder.path().join("killed"));
+    assert!(run(&server, "export", &open).status.success());
+    let kill = server.run(&["flag", "kill", "f", "--reason", "it hurts"]);
+    assert!(kill.status.success(), "{}", said(&kill));
+    assert!(run(&server, "export", &killed).status.success());
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Server::serve(elsewhere.path());
+    let applied = run(&other, "apply", &killed);
+    assert!(applied.status.success(), "{}", said(&applied));
+    assert_eq!(other.value_of("f", &json!({})), false);
+    assert!(run(&server, "apply", &open).status.success());
+    assert_eq!(
+        server.value_of("f", &json!({})),
+        false,
+        "no file lifts a kill"
+    );
+
+    let revived = server.run(&["flag", "revive", "f", "--reason", "it is mended"]);
+    assert!(revived.status.success(), "{}", said(&revived));
+    assert!(run(&server, "apply", &killed).status.success());
+    assert_eq!(
+        server.value_of("f", &json!({})),
+        true,
+        "no file sets a kill"
+    );
+}
+
+#[test]
 fn a_flagd_set_keeps_its_metadata_and_evaluators_there_and_back() {
     let (folder, server) = start();
     let file = folder.path().join("set.json");

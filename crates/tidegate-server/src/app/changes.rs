@@ -195,7 +195,14 @@ async fn draft(
         (None, None) => Belief::Absent,
         (None, Some(object)) => Belief::Revision(object.revision),
     };
-    let draft = objects::draft(app, &place, belief, wish.spec, (before, arriving))?;
+    let mut spec = wish.spec;
+    // A file says how a flag was: a new flag comes killed if it was, and a flag that is here keeps
+    // the kill it has, or has not.
+    let is_here = before.as_ref().is_some_and(|object| !object.deleted);
+    if is_here && let Some(fields) = spec.as_object_mut() {
+        fields.shift_remove("killed");
+    }
+    let draft = objects::draft(app, &place, belief, spec, (before, arriving))?;
     if !draft.changes() {
         return Ok(draft);
     }

@@ -165,13 +165,13 @@ fn placed(wanted: &[Stated], violation: &Value) -> String {
     }
 }
 
-/// A definition without what the server owns in it: kills, and the rules of rollouts.
+/// A definition without the rules of rollouts, which the server owns; what becomes of a kill it
+/// decides itself.
 fn without_owned(kind: &str, mut spec: Value) -> Value {
     if kind != "flag" {
         return spec;
     }
     if let Some(fields) = spec.as_object_mut() {
-        fields.shift_remove("killed");
         let rules = fields.get_mut("rules").and_then(Value::as_array_mut);
         let is_left_empty = rules.is_some_and(|rules| {
             rules.retain(|rule| {
