@@ -1,4 +1,6 @@
 //! Columnar files through the lake: nothing lost, nothing double, damage found, units erased.
+//!
+//! Long because all crash tests share one simulated disk and one account of what was acknowledged.
 
 #![expect(
     clippy::unwrap_used,

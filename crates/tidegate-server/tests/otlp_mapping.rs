@@ -1,4 +1,6 @@
 //! What becomes of each kind of record, in both encodings, and what is refused.
+//!
+//! Long because the mapping is a table: a row for each attribute, old name and refusal.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod otlp_support;

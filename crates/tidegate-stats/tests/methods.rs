@@ -1,4 +1,6 @@
 //! Adjusted, stratified, capped, ranked and Bayesian estimates against direct computation.
+//!
+//! Long because each method is held to the same table of promises, side by side.
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 

@@ -3,6 +3,8 @@
 //! Two tests read public data where it is at hand and the project's own small data otherwise:
 //! `TIDEGATE_DATA_DIR` names a folder with `govuk_deploy_events.csv.gz`, `TIDEGATE_WHITEHALL_GIT` a clone of
 //! alphagov/whitehall.
+//!
+//! Long because every case is a command with its files: they share the helpers below, and a second file would link the same program again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

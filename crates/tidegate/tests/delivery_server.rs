@@ -1,5 +1,7 @@
 //! Delivery at the server's doors: webhooks that prove their sender, pipelines with a `ci` token, questions, what
 //! Tidegate writes itself, and everything that does not fit.
+//!
+//! Long because each source of deliveries has its own bodies and signatures, and all share one server harness.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,4 +1,6 @@
 //! Flags over the public API: revisions, refusals, entity tags, and what outlives what.
+//!
+//! Long because every refusal of the flag routes is here, beside what it refuses.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;

@@ -1,5 +1,7 @@
 //! Metrics, journeys, usage and retention from events to the figures people read, through the
 //! program's own doors.
+//!
+//! Long because reports are compared whole, with the events they come from beside them.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"

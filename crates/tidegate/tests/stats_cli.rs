@@ -1,4 +1,6 @@
 //! `tidegate stats` through its only door: the program, its flags, its output, its exit code.
+//!
+//! Long because every subcommand is tried with every kind of input; the cases are short and stand alone.
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of a test fails by panicking, as the test does"
