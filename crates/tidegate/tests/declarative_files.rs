@@ -293,6 +293,7 @@ fn a_refusal_says_what_to_do_next() {
             server.run(&["flag", "kill", "zzz", "--reason", "x"]),
             "`tidegate flag list`",
         ),
+        (server.run(&["flag", "create", ""]), "a name is empty"),
         (as_nobody(None, &address), "TIDEGATE_BOOTSTRAP_TOKEN"),
         (
             as_nobody(Some("wrong"), &address),
@@ -349,9 +350,7 @@ fn a_token_tells_when_it_was_used_last_and_whose_it_is_where_it_is_refused() {
         let output = server.run(&["token", "list", "-o", "json"]);
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["rows"][0].clone()
     };
-    let made = server.run(&[
-        "token", "create", "shop", "--kind", "server", "-o", "json",
-    ]);
+    let made = server.run(&["token", "create", "shop", "--kind", "server", "-o", "json"]);
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
     let token = made["token"].as_str().unwrap().to_owned();
     assert!(
