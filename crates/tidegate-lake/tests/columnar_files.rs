@@ -28,6 +28,8 @@ fn options(recent_ids: usize) -> LakeOptions {
             segment_bytes: 4096,
             reserve_bytes: 0,
             recent_ids,
+            // Less than one life appends, so that flushes read from memory and from disk.
+            recent_bytes: 4000,
             ..LogOptions::default()
         },
         columns: ColumnOptions {
