@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod app;
+pub mod bodies;
 pub mod clients;
 pub mod clock;
 pub mod clock_skew;

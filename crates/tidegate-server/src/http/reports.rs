@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_lake::Lake;
 use tidegate_store::ObjectKind;
 use tokio::sync::Semaphore;
@@ -110,10 +110,25 @@ async fn compute(
     let app = app.clone();
     let work = move || {
         let lake = app.events.lake_soon(&project)?;
-        ask(&lake)
+        let damage = app.events.damage(&project);
+        ask(&lake).map(|report| marked(report, &damage))
     };
     let answered = tokio::task::spawn_blocking(work).await;
     answered
         .map_err(|error| AppError::Internal(error.to_string()))?
         .map(Json)
+}
+
+/// The report, marked as incomplete if what it was computed from is damaged.
+fn marked(mut report: Value, damage: &[String]) -> Value {
+    if let Some(members) = report.as_object_mut()
+        && !damage.is_empty()
+    {
+        let mark = json!({
+            "reason": "stored events are damaged, so these numbers may lack some or be wrong",
+            "damage": damage,
+        });
+        members.insert("incomplete".to_owned(), mark);
+    }
+    report
 }

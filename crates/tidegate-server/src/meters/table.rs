@@ -62,7 +62,7 @@ metrics! {
     WEBHOOKS_WAITING = Gauge "tidegate_webhooks_waiting_bytes" []
         "Room that webhooks take which arrive, wait for the disk, or wait to be read.";
     EVENTS = Counter "tidegate_events_total" ["outcome"]
-        "Events by what became of them; quarantined ones are accepted too.";
+        "Events by what became of them; quarantined ones are accepted too, and shed ones were told to come back for lack of room.";
     OTLP_RECORDS = Counter "tidegate_otlp_records_total" ["signal", "outcome"]
         "Records exported over OTLP: taken, rejected, unattributed (of nobody), or not stored (stand for no event).";
     OTLP_REFUSED = Counter "tidegate_otlp_requests_refused_total" []
