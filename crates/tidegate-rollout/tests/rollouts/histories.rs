@@ -47,6 +47,24 @@ fn every_property_holds_in_every_history() {
     });
 }
 
+/// Beside the others, so that their seeds keep their policies.
+#[test]
+fn every_property_holds_with_a_bake() {
+    let spec = RolloutSpec::from_json(&json!({
+        "flag": "f", "treatment": "on", "control": "off", "alpha": 0.01,
+        "stages": [{"share_bp": 1000, "min_seconds": 20}, {"share_bp": 10000}],
+        "bake": {"holdback_bp": 500, "seconds": 120},
+        "guards": [{"metric": "errors"}, {"metric": "latency", "margin": 0.2}],
+        "staleness_seconds": 90, "cooldown_seconds": 30, "deadline_seconds": 3600,
+        "at_end": "ship",
+    }))
+    .unwrap();
+    let histories: u64 = HISTORIES.parse().unwrap();
+    for seed in 0..histories / 10 {
+        History::new(spec.clone(), seed).play();
+    }
+}
+
 fn specs() -> Vec<RolloutSpec> {
     let base = |extra: serde_json::Value| {
         let mut value = json!({
