@@ -14,6 +14,7 @@
 //! Events count once: copies of an event id that the door did not recognise fall into the same
 //! day and bucket, where reading drops all but one and compaction removes them for good.
 
+mod aliases;
 mod compaction;
 mod day_writer;
 mod erasure;
@@ -23,6 +24,7 @@ mod hot;
 mod manifest;
 mod merge;
 mod news;
+mod records;
 mod replay;
 mod rows;
 mod schema;
@@ -30,9 +32,10 @@ mod store;
 mod units;
 mod verify;
 
+pub use aliases::{AliasRefusal, AliasReport, Aliases};
 pub use compaction::CompactionReport;
-pub use erasure::ErasureReceipt;
-pub(crate) use erasure::Hidden;
+pub use erasure::{ErasedUnit, ErasureReceipt};
+pub(crate) use erasure::{Hidden, Place};
 pub use flush::FlushReport;
 pub use hot::HotMemory;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};

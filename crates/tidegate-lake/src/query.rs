@@ -3,22 +3,28 @@
 //! A unit lives in one bucket, so buckets are independent and their findings add up. Per bucket:
 //! read the days, assign units by their exposures, classify each event once into a bit mask, and
 //! hand (unit, time, mask, value) to the pure folds of `tidegate-metrics`. Nothing is sorted,
-//! joined or shuffled; memory is the hot tier plus one bucket's state per thread.
+//! joined or shuffled; memory is the hot tier plus one bucket's state per thread. Only what merged
+//! units did is gathered from several buckets (`persons`).
 
 mod classify;
 mod kept;
 mod names;
+mod persons;
 
 use crate::columns::{ColumnError, ColumnStore, LakeState, Rows};
 use classify::Classifier;
+pub use kept::KeptMemory;
 pub(crate) use kept::KeptMetrics;
 use names::Names;
+use persons::Persons;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
     Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
-    ExposureEvent, Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query,
-    Retention, UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    ExposureEvent, Findings, JourneyDefinition, JourneyFold, JourneyReport, Query, Retention,
+    StepOrder, UnitMeasurements, Usage, assign_units, measure_units, summarise,
 };
 use tidegate_stats::StatsError;
 
@@ -89,6 +95,7 @@ pub(crate) fn answer_in_full(
         findings,
         names,
         watermark: state.flushed_sequence,
+        aliases: state.aliases.version(),
         acknowledged,
         data_end_us,
         events,
@@ -121,14 +128,18 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
     known.filter(|day| (first..=last).contains(day)).collect()
 }
 
-/// Does some work for every bucket with so many threads; the outcomes come in no order.
-fn per_bucket<T: Send>(buckets: u16, threads: usize, work: impl Fn(u16) -> T + Sync) -> Vec<T> {
-    let next = AtomicU16::new(0);
+/// Does some work for buckets with so many threads; the outcomes come in no order.
+fn per_bucket<T: Send>(
+    buckets: Range<u16>,
+    threads: usize,
+    work: impl Fn(u16) -> T + Sync,
+) -> Vec<T> {
+    let next = AtomicU16::new(buckets.start);
     let done = Mutex::new(Vec::new());
     let run = || {
         loop {
             let bucket = next.fetch_add(1, Ordering::Relaxed);
-            if bucket >= buckets {
+            if bucket >= buckets.end {
                 return;
             }
             let outcome = work(bucket);
@@ -166,6 +177,8 @@ struct Run<'r> {
     names: &'r Names,
     days: Vec<i64>,
     end_us: i64,
+    /// Merged units by bucket: what the scan leaves out.
+    merged: BTreeMap<u16, Vec<bool>>,
 }
 
 impl<'r> Run<'r> {
@@ -183,6 +196,7 @@ impl<'r> Run<'r> {
             names,
             days,
             end_us: i64::MIN,
+            merged: persons::merged_by_bucket(&state.aliases),
         };
         // One end for all buckets: what is still open must not depend on how units are spread.
         run.end_us = run.data_end_us().unwrap_or(i64::MIN);
@@ -195,9 +209,42 @@ impl<'r> Run<'r> {
         read.filter_map(|file| file.last_time_us).max()
     }
 
-    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, ColumnError> {
-        let parts = per_bucket(self.state.buckets, threads, |bucket| self.bucket(bucket));
-        parts.into_iter().collect()
+    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, QueryError> {
+        let mut all = Vec::new();
+        let homes = 0..self.state.buckets;
+        persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
+            let nobody = Persons::default();
+            let parts = per_bucket(homes, threads, |bucket| {
+                self.bucket(bucket, persons.get(&bucket).unwrap_or(&nobody))
+            });
+            for part in parts {
+                all.push(part?);
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Whether a unit is one of a person's several.
+    fn is_merged(&self, bucket: u16, unit: u32) -> bool {
+        let merged = self.merged.get(&bucket);
+        merged.is_some_and(|merged| is_set(merged, unit))
+    }
+
+    /// Without filters, any event is activity.
+    fn wants_any(&self) -> bool {
+        matches!(self.query, Query::Retention { events, .. } if events.is_empty())
+    }
+
+    /// Whether events that match nothing matter too.
+    fn wants_all(&self) -> bool {
+        matches!(self.query, Query::Journey { journey, .. } if journey.order == StepOrder::Strict)
+    }
+
+    fn classifier(&self) -> Classifier<'_> {
+        let filters = self.query.filters();
+        self.store
+            .with_texts(|texts| Classifier::new(&filters, texts))
     }
 
     fn with_properties(&self) -> bool {
@@ -218,21 +265,28 @@ impl<'r> Run<'r> {
         .collect()
     }
 
-    fn bucket(&self, bucket: u16) -> Result<Part, ColumnError> {
-        let filters = self.query.filters();
+    fn bucket(&self, bucket: u16, persons: &Persons) -> Result<Part, ColumnError> {
         let days = self.rows(bucket)?;
         let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
+        // What merged units did comes gathered, behind what all others did.
+        let is_own = |unit: u32| !self.is_merged(bucket, unit);
         let assignments = match self.query.grouping() {
-            Some(by) => assign_units(units, self.exposures(by, days.iter().map(AsRef::as_ref))),
+            Some(_) => {
+                let days = days.iter().map(AsRef::as_ref);
+                let own = days.flat_map(|rows| self.exposures_in(rows));
+                let own = own.map(|(_, exposure)| exposure);
+                let own = own.filter(|exposure| is_own(exposure.unit));
+                assign_units(units, own.chain(persons.exposures.iter().copied()))
+            }
             None => vec![Assignment::EVERYONE; units],
         };
-        let classifier = self
-            .store
-            .with_texts(|texts| Classifier::new(&filters, texts));
-        let wants_any = matches!(self.query, Query::Retention { events, .. } if events.is_empty());
+        let classifier = self.classifier();
+        let wants_any = self.wants_any();
         let events = days
             .iter()
-            .flat_map(|rows| classifier.events(rows, wants_any));
+            .flat_map(|rows| classifier.events(rows, wants_any))
+            .filter(|event| is_own(event.unit))
+            .chain(persons.events.iter().copied());
         let found = match self.query {
             Query::UnitMetric { metric, .. } => {
                 let base = u64::from(bucket) << 32;
@@ -266,13 +320,12 @@ impl<'r> Run<'r> {
         })
     }
 
-    fn exposures<'d>(
-        &self,
-        by: &Grouping,
-        days: impl Iterator<Item = &'d Rows>,
-    ) -> Vec<ExposureEvent> {
+    /// The exposures that assign units, with the rows they stand in.
+    fn exposures_in(&self, rows: &Rows) -> Vec<(usize, ExposureEvent)> {
         let mut exposures = Vec::new();
-        let Some(flag) = self.store.with_texts(|texts| texts.find(&by.flag)) else {
+        let by = self.query.grouping();
+        let flag = by.and_then(|by| self.store.with_texts(|texts| texts.find(&by.flag)));
+        let Some((by, flag)) = by.zip(flag) else {
             return exposures;
         };
         let asked = match self.query {
@@ -281,32 +334,37 @@ impl<'r> Run<'r> {
             | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
         };
-        for rows in days {
-            for (row, variant) in &rows.variants {
-                let is_meant = rows.name.get(*row) == Some(&flag)
-                    && rows.kind.get(*row) == Some(&EventKind::Exposure);
-                let time_us = rows.time_us.get(*row).copied().unwrap_or(0);
-                let day = time_us.div_euclid(DAY_US);
-                if !is_meant || !(asked.first..=asked.last).contains(&day) {
-                    continue;
-                }
-                let variant = self
-                    .store
-                    .with_texts(|texts| self.names.of(texts.get(*variant)));
-                let segment = by.segment.as_deref().map_or(0, |property| {
-                    let text = classify::property_as_text(rows.property_text(*row), property);
-                    text.map_or(0, |text| self.names.of(&text))
-                });
-                exposures.push(ExposureEvent {
-                    unit: rows.unit.get(*row).copied().unwrap_or(u32::MAX),
-                    time_us,
-                    variant,
-                    segment,
-                });
+        for (row, variant) in &rows.variants {
+            let is_meant = rows.name.get(*row) == Some(&flag)
+                && rows.kind.get(*row) == Some(&EventKind::Exposure);
+            let time_us = rows.time_us.get(*row).copied().unwrap_or(0);
+            let day = time_us.div_euclid(DAY_US);
+            if !is_meant || !(asked.first..=asked.last).contains(&day) {
+                continue;
             }
+            let variant = self
+                .store
+                .with_texts(|texts| self.names.of(texts.get(*variant)));
+            let segment = by.segment.as_deref().map_or(0, |property| {
+                let text = classify::property_as_text(rows.property_text(*row), property);
+                text.map_or(0, |text| self.names.of(&text))
+            });
+            let exposure = ExposureEvent {
+                unit: rows.unit.get(*row).copied().unwrap_or(u32::MAX),
+                time_us,
+                variant,
+                segment,
+            };
+            exposures.push((*row, exposure));
         }
         exposures
     }
+}
+
+/// Whether a flag is set for a unit; an empty list says no of every one.
+fn is_set(flags: &[bool], unit: u32) -> bool {
+    let at = usize::try_from(unit).unwrap_or(usize::MAX);
+    flags.get(at).copied().unwrap_or(false)
 }
 
 fn fold_journey(

@@ -7,6 +7,7 @@
 
 pub(crate) mod care;
 pub(crate) mod history;
+pub(crate) mod identity;
 pub(crate) mod keeper;
 pub(crate) mod slot;
 
@@ -16,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_lake::{
-    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, Lake, LakeIo,
-    LakeOptions, LogError, LogHealth, OpenError, RealDisk,
+    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, KeptMemory, Lake,
+    LakeIo, LakeOptions, LogError, LogHealth, OpenError, RealDisk,
 };
 use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
 
@@ -42,10 +43,18 @@ pub struct Events {
     retention: Retention,
     /// Decoded rows of all projects, so that many projects need no more memory than one.
     hot_memory: HotMemory,
+    /// Metrics kept up of all projects, likewise.
+    kept_memory: KeptMemory,
 }
 
 /// Bytes of decoded rows over all projects.
 const HOT_BYTES: usize = 768 << 20;
+/// Bytes of metrics kept up over all projects.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// How often a question looks again for a lake that is being opened.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// For how many days events are kept; for ever where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,6 +117,7 @@ impl Events {
             meters: EventMeters::default(),
             retention: Retention::default(),
             hot_memory: HotMemory::new(HOT_BYTES),
+            kept_memory: KeptMemory::new(KEPT_BYTES),
         };
         for name in &existing {
             // A damaged log refuses events and says so; flags and kills go on.
@@ -148,6 +158,20 @@ impl Events {
         self.slot(project)
             .map_err(|error| cannot_open(project, &error))?
             .lake()
+    }
+
+    /// The same; waits a little for a lake that is being opened, as after a start. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::lake`].
+    pub(crate) fn lake_soon(&self, project: &str) -> Result<Arc<Lake>, AppError> {
+        for _ in 1..LOOKS {
+            match self.lake(project) {
+                Err(AppError::Unavailable { .. }) => std::thread::sleep(BETWEEN_LOOKS),
+                found => return found,
+            }
+        }
+        self.lake(project)
     }
 
     /// Whether a project has events, or had.
@@ -193,6 +217,7 @@ impl Events {
         let dir = self.folder.join(project);
         let mut options = LakeOptions::default();
         options.columns.hot_memory = Some(self.hot_memory.clone());
+        options.columns.kept_memory = Some(self.kept_memory.clone());
         let disk: Arc<dyn LakeIo> = Arc::new(RealDisk);
         let opened = Intake::open(&disk, &dir, &options, sink);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -35,6 +35,7 @@ pub mod sign_in;
 pub mod stops;
 pub mod streams;
 mod time_text;
+mod token_uses;
 pub mod upkeep;
 
 /// The project that exists from the start and is meant where none is named.

@@ -135,6 +135,7 @@ impl Running {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
         crate::events::keeper::last_flush(&self.app).await;
+        crate::token_uses::tell(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -174,6 +175,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     tasks.spawn(crate::rollouts::sources::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::notices::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::token_uses::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::rollouts::keep_notes(
         app.clone(),
         settings.data_dir.clone(),

@@ -122,7 +122,7 @@ impl ColumnStore {
         days
     }
 
-    fn write_units(&self) -> Result<Option<UnitsMeta>, ColumnError> {
+    pub(super) fn write_units(&self) -> Result<Option<UnitsMeta>, ColumnError> {
         let staged = self.units().staged();
         if staged.is_empty() {
             return Ok(None);

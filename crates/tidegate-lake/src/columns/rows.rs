@@ -184,6 +184,7 @@ impl Rows {
         pick(&mut self.name, &order);
         pick(&mut self.value, &order);
         pick(&mut self.properties, &order);
+        pick(&mut self.ids, &order);
     }
 }
 
@@ -242,6 +243,21 @@ impl Scan<'_> {
         }
         rows.ids = Vec::new();
         Ok(rows)
+    }
+
+    /// The event ids of the rows that [`Self::day`] answers, in the same order.
+    pub(super) fn day_ids(
+        &self,
+        files: &[&FileMeta],
+        bucket: u16,
+        texts: &Mutex<Texts>,
+    ) -> Result<Vec<[u8; 16]>, ColumnError> {
+        let mut rows = Rows::default();
+        for file in files {
+            self.file(file, bucket, true, &mut rows, texts)?;
+        }
+        rows.merge();
+        Ok(rows.ids)
     }
 
     fn file(

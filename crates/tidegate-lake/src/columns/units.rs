@@ -152,12 +152,18 @@ impl Units {
         }
     }
 
-    /// Forgets a unit that was hidden.
-    pub(super) fn forget(&mut self, unit: &str) {
-        let number = bucket_of(unit, self.bucket_count());
-        let bucket = self.buckets.get_mut(usize::from(number));
-        if let Some(ordinal) = bucket.and_then(|bucket| bucket.ordinals.remove(unit)) {
-            self.leaving.insert(unit.into(), (number, ordinal));
+    /// Forgets units that were hidden.
+    pub(super) fn forget(&mut self, places: &[(u16, u32)]) {
+        for place in places {
+            let Some(bucket) = self.buckets.get_mut(usize::from(place.0)) else {
+                continue;
+            };
+            let mut names = bucket.ordinals.iter();
+            let name = names.find(|(_, ordinal)| **ordinal == place.1);
+            if let Some(name) = name.map(|(name, _)| name.clone()) {
+                bucket.ordinals.remove(&name);
+                self.leaving.insert(name, *place);
+            }
         }
     }
 

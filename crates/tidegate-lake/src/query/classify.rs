@@ -42,21 +42,34 @@ impl<'q> Classifier<'q> {
     ) -> impl Iterator<Item = ClassifiedEvent> + use<'r, 'q> {
         let columns = rows.unit.iter().zip(&rows.time_us).zip(&rows.value);
         let named = columns.zip(&rows.name).enumerate();
-        named.map(move |(row, (((unit, time_us), value), name))| {
-            let at = usize::try_from(*name).unwrap_or(usize::MAX);
-            let candidates = self.by_name.get(at).copied().unwrap_or(0);
-            let matched = match (any, candidates) {
-                (true, _) => 1,
-                (false, 0) => 0,
-                (false, candidates) => self.confirmed(candidates, rows, row),
-            };
-            ClassifiedEvent {
+        named.map(
+            move |(row, (((unit, time_us), value), name))| ClassifiedEvent {
                 unit: *unit,
                 time_us: *time_us,
-                matched,
+                matched: self.matched(rows, row, *name, any),
                 value: *value,
-            }
+            },
+        )
+    }
+
+    /// One row as a fold needs it.
+    pub(super) fn one(&self, rows: &Rows, row: usize, any: bool) -> Option<ClassifiedEvent> {
+        Some(ClassifiedEvent {
+            unit: *rows.unit.get(row)?,
+            time_us: *rows.time_us.get(row)?,
+            matched: self.matched(rows, row, *rows.name.get(row)?, any),
+            value: *rows.value.get(row)?,
         })
+    }
+
+    fn matched(&self, rows: &Rows, row: usize, name: u32, any: bool) -> u64 {
+        let at = usize::try_from(name).unwrap_or(usize::MAX);
+        let candidates = self.by_name.get(at).copied().unwrap_or(0);
+        match (any, candidates) {
+            (true, _) => 1,
+            (false, 0) => 0,
+            (false, candidates) => self.confirmed(candidates, rows, row),
+        }
     }
 
     fn confirmed(&self, candidates: u64, rows: &Rows, row: usize) -> u64 {

@@ -15,7 +15,7 @@ use crate::access::Principal;
 use crate::app::{App, AppError, actor_of};
 
 /// The longest unit id.
-const MAX_UNIT_BYTES: usize = 512;
+pub(super) const MAX_UNIT_BYTES: usize = 512;
 
 /// The newest verification of a project's events.
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ pub(crate) fn verification(app: &App, project: &str) -> Result<VerificationState
     Ok(existing(app, project)?.verification.state().clone())
 }
 
-/// Erases a unit: no answer sees it from now on, and it is rewritten away before the receipt.
+/// Erases a unit and all units of its person: no answer sees it from now on, and it is rewritten away before the receipt.
 ///
 /// # Errors
 /// `NotFound` if the unit was never seen, `Unavailable` if something failed; what was hidden stays
@@ -142,14 +142,20 @@ pub(crate) async fn erase(
     let object = AuditObject::new("unit", place);
     let mut draft = AuditDraft::new("events.erase", Some(object), &by);
     draft.project = Some(key);
-    let audited = async { app.store()?.audit_append(draft).await }.await;
-    if let Err(error) = &audited {
-        tracing::error!(%error, project, "an erasure is not in the audit trail");
-    }
     Ok(Erased {
         receipt,
-        is_audited: audited.is_ok(),
+        is_audited: audited(app, draft).await,
     })
+}
+
+/// Notes in the audit trail what was done already; says whether that succeeded.
+pub(super) async fn audited(app: &App, draft: AuditDraft) -> bool {
+    let action = draft.action.clone();
+    let audited = async { app.store()?.audit_append(draft).await }.await;
+    if let Err(error) = &audited {
+        tracing::error!(%error, action, "what was done is not in the audit trail");
+    }
+    audited.is_ok()
 }
 
 /// A unit erased.
