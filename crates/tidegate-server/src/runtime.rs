@@ -292,7 +292,7 @@ fn open(
     rollouts.remember(data_dir);
     let events = Events::open(
         data_dir,
-        Arc::new(Followers::new(vec![rollouts.follower()])),
+        Arc::new(Followers::new(vec![rollouts.follower(Arc::clone(&clock))])),
     )?
     .keeping(settings.retention.clone());
     let credentials = KeptCredentials::new(data_dir);

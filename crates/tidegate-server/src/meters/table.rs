@@ -111,6 +111,14 @@ metrics! {
         "Blocks of the stop file found damaged at the start, each of which may have held a stop.";
     ROLLOUTS = Gauge "tidegate_rollouts" ["project", "lifecycle"]
         "Rollouts by what they are doing.";
+    ROLLOUT_LOOKS = Counter "tidegate_rollout_looks_total" []
+        "Plans made for rollouts.";
+    ROLLOUT_PLANNING = Counter "tidegate_rollout_planning_seconds_total" []
+        "Time spent taking counts and planning for rollouts.";
+    ROLLOUT_PLANS_KEPT = Counter "tidegate_rollout_plans_kept_total" []
+        "Plans stored with all they were made from: on a change of verdict, at an action, and once a minute.";
+    ROLLOUT_WAITS = Counter "tidegate_rollout_evidence_waits_total" ["within"]
+        "New evidence by how long it waited for a plan, each in the shortest class that holds it.";
     STORAGE = Gauge "tidegate_storage_writable" []
         "Whether control-plane storage takes writes.";
     STORAGE_BYTES = Gauge "tidegate_storage_bytes" []
