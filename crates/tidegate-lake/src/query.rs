@@ -8,6 +8,7 @@
 
 mod classify;
 mod kept;
+mod keyed;
 mod names;
 mod persons;
 
@@ -19,12 +20,12 @@ use names::Names;
 use persons::Persons;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
     Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
-    ExposureEvent, Findings, JourneyDefinition, JourneyFold, JourneyReport, Query, Retention,
-    StepOrder, UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    ExposureEvent, Findings, JourneyDefinition, JourneyFold, JourneyKey, JourneyReport, Lifecycle,
+    Query, Retention, StepOrder, UnitMeasurements, Usage, assign_units, measure_units, summarise,
 };
 use tidegate_stats::StatsError;
 
@@ -42,6 +43,20 @@ pub enum QueryError {
     /// The numbers.
     #[error(transparent)]
     Statistics(#[from] StatsError),
+    /// Whoever asked gave up.
+    #[error("the question was given up before its answer was complete")]
+    GivenUp,
+}
+
+/// How a question is to be answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// Threads, at most.
+    pub(crate) threads: usize,
+    /// Every event below this ingest sequence is acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Whether whoever asked has given up; looked at between days of a bucket.
+    pub(crate) given_up: &'a AtomicBool,
 }
 
 fn first(problems: &[DefinitionProblem]) -> String {
@@ -57,16 +72,15 @@ pub(crate) fn answer(
     store: &ColumnStore,
     kept: &KeptMetrics,
     query: &Query,
-    threads: usize,
-    acknowledged: u64,
+    asking: Asking<'_>,
 ) -> Result<Answer, QueryError> {
     let problems = query.problems();
     if !problems.is_empty() {
         return Err(QueryError::Definition(problems));
     }
     match query {
-        Query::UnitMetric { .. } => kept.answer(store, query, threads, acknowledged),
-        _ => answer_in_full(store, query, threads, acknowledged),
+        Query::UnitMetric { .. } => kept.answer(store, query, asking),
+        _ => answer_in_full(store, query, asking),
     }
 }
 
@@ -74,8 +88,7 @@ pub(crate) fn answer(
 pub(crate) fn answer_in_full(
     store: &ColumnStore,
     query: &Query,
-    threads: usize,
-    acknowledged: u64,
+    asking: Asking<'_>,
 ) -> Result<Answer, QueryError> {
     let problems = query.problems();
     if !problems.is_empty() {
@@ -83,9 +96,9 @@ pub(crate) fn answer_in_full(
     }
     let state = store.state();
     let names = Names::default();
-    let run = Run::over(store, &state, query, &names);
+    let run = Run::over(store, &state, query, &names, asking);
     let data_end_us = run.data_end_us();
-    let mut parts = run.all_buckets(threads)?;
+    let mut parts = run.all_buckets(asking.threads)?;
     parts.sort_by_key(|part| part.bucket);
     let events = parts.iter().map(|part| part.events).sum();
     let found: Vec<Found> = parts.into_iter().map(|part| part.found).collect();
@@ -96,7 +109,7 @@ pub(crate) fn answer_in_full(
         names,
         watermark: state.flushed_sequence,
         aliases: state.aliases.version(),
-        acknowledged,
+        acknowledged: asking.acknowledged,
         data_end_us,
         events,
     })
@@ -123,6 +136,7 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
         Query::Usage { days, .. }
         | Query::Adoption { days, .. }
         | Query::Retention { days, .. } => (days.first, days.last),
+        Query::Lifecycle { days, .. } => (i64::MIN, days.last),
     };
     let known = state.days().into_keys();
     known.filter(|day| (first..=last).contains(day)).collect()
@@ -162,6 +176,7 @@ enum Found {
     Usage(Usage),
     Adoption(Adoption),
     Retention(Retention),
+    Lifecycle(Lifecycle),
 }
 
 struct Part {
@@ -175,6 +190,7 @@ struct Run<'r> {
     state: &'r LakeState,
     query: &'r Query,
     names: &'r Names,
+    asking: Asking<'r>,
     days: Vec<i64>,
     end_us: i64,
     /// Merged units by bucket: what the scan leaves out.
@@ -187,6 +203,7 @@ impl<'r> Run<'r> {
         state: &'r LakeState,
         query: &'r Query,
         names: &'r Names,
+        asking: Asking<'r>,
     ) -> Self {
         let days = days_to_read(query, state);
         let mut run = Self {
@@ -194,6 +211,7 @@ impl<'r> Run<'r> {
             state,
             query,
             names,
+            asking,
             days,
             end_us: i64::MIN,
             merged: persons::merged_by_bucket(&state.aliases),
@@ -212,6 +230,9 @@ impl<'r> Run<'r> {
     fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, QueryError> {
         let mut all = Vec::new();
         let homes = 0..self.state.buckets;
+        if let (Some(key), Query::Journey { journey, days, .. }) = (self.key(), self.query) {
+            return keyed::Keyed::new(self, key, journey, *days).all(homes, threads);
+        }
         persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
             let nobody = Persons::default();
             let parts = per_bucket(homes, threads, |bucket| {
@@ -233,7 +254,18 @@ impl<'r> Run<'r> {
 
     /// Without filters, any event is activity.
     fn wants_any(&self) -> bool {
-        matches!(self.query, Query::Retention { events, .. } if events.is_empty())
+        match self.query {
+            Query::Retention { events, .. } | Query::Lifecycle { events, .. } => events.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What the events of a chain must share.
+    fn key(&self) -> Option<&'r JourneyKey> {
+        match self.query {
+            Query::Journey { journey, .. } => journey.key.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether events that match nothing matter too.
@@ -251,21 +283,25 @@ impl<'r> Run<'r> {
         let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
         let filters = self.query.filters();
         let has_tests = filters.iter().any(|filter| !filter.properties.is_empty());
-        has_tests || segment.is_some()
+        has_tests || segment.is_some() || self.key().is_some()
     }
 
     /// The rows of a bucket, day by day.
-    fn rows(&self, bucket: u16) -> Result<Vec<Arc<Rows>>, ColumnError> {
+    fn rows(&self, bucket: u16) -> Result<Vec<Arc<Rows>>, QueryError> {
         let with_properties = self.with_properties();
-        let days = self.days.iter();
-        days.map(|day| {
-            self.store
-                .day_rows(self.state, *day, bucket, with_properties)
-        })
-        .collect()
+        let days = self.days.iter().map(|day| {
+            if self.asking.given_up.load(Ordering::Relaxed) {
+                return Err(QueryError::GivenUp);
+            }
+            let rows = self
+                .store
+                .day_rows(self.state, *day, bucket, with_properties);
+            Ok(rows?)
+        });
+        days.collect()
     }
 
-    fn bucket(&self, bucket: u16, persons: &Persons) -> Result<Part, ColumnError> {
+    fn bucket(&self, bucket: u16, persons: &Persons) -> Result<Part, QueryError> {
         let days = self.rows(bucket)?;
         let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
         // What merged units did comes gathered, behind what all others did.
@@ -312,6 +348,9 @@ impl<'r> Run<'r> {
             Query::Retention {
                 days, period_days, ..
             } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
+            Query::Lifecycle {
+                days, period_days, ..
+            } => Found::Lifecycle(Lifecycle::of(units, *days, *period_days, events)),
         };
         Ok(Part {
             bucket,
@@ -332,7 +371,7 @@ impl<'r> Run<'r> {
             Query::UnitMetric { days, .. }
             | Query::Journey { days, .. }
             | Query::Adoption { days, .. } => *days,
-            Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
+            Query::Usage { .. } | Query::Retention { .. } | Query::Lifecycle { .. } => Days::ALL,
         };
         for (row, variant) in &rows.variants {
             let is_meant = rows.name.get(*row) == Some(&flag)
@@ -367,6 +406,12 @@ fn is_set(flags: &[bool], unit: u32) -> bool {
     flags.get(at).copied().unwrap_or(false)
 }
 
+/// The moments in which a chain may begin.
+fn entry_us(days: Days) -> Range<i64> {
+    let from = days.first.saturating_mul(DAY_US);
+    from..days.last.saturating_add(1).saturating_mul(DAY_US)
+}
+
 fn fold_journey(
     journey: &JourneyDefinition,
     assignments: &[Assignment],
@@ -374,9 +419,7 @@ fn fold_journey(
     events: impl Iterator<Item = ClassifiedEvent>,
     end_us: i64,
 ) -> JourneyReport {
-    let from = days.first.saturating_mul(DAY_US);
-    let to = days.last.saturating_add(1).saturating_mul(DAY_US);
-    let mut fold = JourneyFold::new(journey, assignments, from..to);
+    let mut fold = JourneyFold::new(journey, assignments, entry_us(days));
     for event in events {
         fold.push(event);
     }
@@ -386,7 +429,7 @@ fn fold_journey(
 fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
     let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
     let (mut usage, mut retention) = (Usage::default(), Retention::default());
-    let mut adoption = Adoption::default();
+    let (mut adoption, mut lifecycle) = (Adoption::default(), Lifecycle::default());
     for part in found {
         match part {
             Found::Metric(part) => metric.push(part),
@@ -394,6 +437,7 @@ fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
             Found::Usage(part) => usage.merge(&part),
             Found::Adoption(part) => adoption.merge(&part),
             Found::Retention(part) => retention.merge(&part),
+            Found::Lifecycle(part) => lifecycle.merge(&part),
         }
     }
     Ok(match query {
@@ -404,5 +448,6 @@ fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
         Query::Usage { .. } => Findings::Usage(usage),
         Query::Adoption { .. } => Findings::Adoption(adoption),
         Query::Retention { .. } => Findings::Retention(retention),
+        Query::Lifecycle { .. } => Findings::Lifecycle(lifecycle),
     })
 }

@@ -254,6 +254,7 @@ fn journey(order: StepOrder) -> JourneyDefinition {
             }]
         },
         reentry: Reentry::Once,
+        key: None,
     }
 }
 

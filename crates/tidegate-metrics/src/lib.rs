@@ -15,6 +15,7 @@ mod exposure;
 mod filter;
 mod ingest;
 mod journey;
+mod lifecycle;
 mod live;
 mod measure;
 mod query;
@@ -32,9 +33,10 @@ pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
 };
 pub use journey::{
-    ClassifiedEvent, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold, JourneyGroup,
-    JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step, StepOrder,
+    ClassifiedEvent, Counted, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold,
+    JourneyGroup, JourneyKey, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step, StepOrder,
 };
+pub use lifecycle::{Lifecycle, LifecycleCell};
 pub use live::{
     ArmCounts, Incomplete, LatencyHistogram, LiveAggregates, LiveLimits, MAX_RUNGS, MarkError,
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,

@@ -251,8 +251,53 @@ impl<'d> JourneyFold<'d> {
     /// whose window reaches past it may still grow.
     #[must_use]
     pub fn finish(self, end_us: i64) -> JourneyReport {
+        let assignments = self.assignments;
+        self.report(assignments, end_us)
+    }
+
+    /// The same, where what was pushed as a unit is one value of a unit's: `owners` says whose, and
+    /// `assignments` where the owners belong. An owner counts once, at the highest step any of its
+    /// values reached; durations are those of its own first arrivals.
+    #[must_use]
+    pub fn finish_by_owner(
+        mut self,
+        owners: &[u32],
+        assignments: &[Assignment],
+        end_us: i64,
+    ) -> JourneyReport {
+        let mut units = vec![Unit::NEW; assignments.len()];
+        let place = |owner: u32| usize::try_from(owner).unwrap_or(usize::MAX);
+        for (value, owner) in self.units.iter().zip(owners) {
+            let Some(unit) = units.get_mut(place(*owner)) else {
+                continue;
+            };
+            unit.level = unit.level.max(value.level);
+            unit.was_seen |= value.was_seen;
+            unit.latest_start_us = unit.latest_start_us.max(value.latest_start_us);
+            unit.completions = match self.journey.reentry {
+                Reentry::Once => unit.completions.max(value.completions),
+                Reentry::EveryCompletion => unit.completions + value.completions,
+            };
+        }
+        // Samples stand in the order of events, so the first at a step is the owner's arrival.
+        let mut reached = vec![0; assignments.len()];
+        self.samples.retain_mut(|(value, level, _, _)| {
+            let owner = owners.get(place(*value)).copied().unwrap_or(u32::MAX);
+            *value = owner;
+            let reached = reached.get_mut(place(owner));
+            let is_first = reached.as_ref().is_some_and(|reached| **reached < *level);
+            if let Some(reached) = reached.filter(|_| is_first) {
+                *reached = *level;
+            }
+            is_first
+        });
+        self.units = units;
+        self.report(assignments, end_us)
+    }
+
+    fn report(self, assignments: &[Assignment], end_us: i64) -> JourneyReport {
         let mut report = JourneyReport::empty(self.journey.steps.len());
-        for (unit, assignment) in self.units.iter().zip(self.assignments) {
+        for (unit, assignment) in self.units.iter().zip(assignments) {
             report.mixed_units += u64::from(assignment.is_mixed);
             if assignment
                 .counts_since_us()
@@ -278,7 +323,7 @@ impl<'d> JourneyFold<'d> {
         }
         for (unit, level, since_step_us, total_us) in self.samples {
             let at = usize::try_from(unit).unwrap_or(usize::MAX);
-            if let Some(assignment) = self.assignments.get(at) {
+            if let Some(assignment) = assignments.get(at) {
                 let group = report.group(assignment.variant, assignment.segment);
                 Samples::add(group, level, since_step_us, total_us);
             }

@@ -18,6 +18,7 @@ fn journey(names: &[&str]) -> JourneyDefinition {
         within_seconds: None,
         exclusions: Vec::new(),
         reentry: Reentry::Once,
+        key: None,
     }
 }
 
