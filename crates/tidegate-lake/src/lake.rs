@@ -251,17 +251,20 @@ impl Lake {
         &self.intake.log
     }
 
-    /// Moves what is in the log into files, so that every question sees it. Cheap if there is
-    /// nothing to move; meant to be called every second or two.
+    /// Moves what is in the log now into files, so that every question sees it; what is
+    /// acknowledged meanwhile may stay. Cheap if there is nothing to move; meant to be called
+    /// every second or two.
     ///
     /// # Errors
     /// [`ColumnError`]; the log still holds what was not moved.
     pub fn flush(&self) -> Result<u64, ColumnError> {
+        let acknowledged = self.intake.log.next_sequence();
         let mut events = 0;
         loop {
             let flushed = self.columns.flush(&self.intake.log)?;
             events += flushed.events;
-            if flushed.events == 0 {
+            // Going on until nothing is left would never end while events keep coming.
+            if flushed.events == 0 || flushed.through_sequence >= acknowledged {
                 return Ok(events);
             }
         }

@@ -20,9 +20,10 @@ use tidegate_lake::{
     AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, KeptMemory, Lake,
     LakeIo, LakeOptions, LogError, LogHealth, OpenError, RealDisk,
 };
-use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
+use tidegate_metrics::{Arrival, BatchError, Event, Limits, ParsedBatch, parse_events};
 
 use crate::app::AppError;
+use crate::bodies::room::Room;
 use crate::meters::{self, EventMeters};
 use history::History;
 use slot::{Slot, Standing};
@@ -38,6 +39,8 @@ pub struct Events {
     refused: Mutex<HashMap<String, String>>,
     /// Wakes the keeper when a project has sent its first event.
     pub(crate) opened: Notify,
+    /// Memory for bodies on their way in, of this door and of OTLP.
+    pub(crate) room: Room,
     limits: Limits,
     meters: EventMeters,
     retention: Retention,
@@ -114,6 +117,7 @@ impl Events {
             slots: Mutex::default(),
             refused: Mutex::default(),
             opened: Notify::new(),
+            room: Room::default(),
             limits: Limits::default(),
             meters: EventMeters::default(),
             retention: Retention::default(),
@@ -203,6 +207,13 @@ impl Events {
         History::of(&slot).await
     }
 
+    /// What the newest verification of a project's events found wrong.
+    pub(crate) fn damage(&self, project: &str) -> Vec<String> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(project);
+        slot.map_or_else(Vec::new, |slot| slot.verification.damage())
+    }
+
     /// Every project that has events.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,17 +296,19 @@ impl Events {
         &self.meters
     }
 
-    /// Reads a batch, makes its events durable, and says what became of each.
+    /// Reads a batch. Takes time in proportion to its length.
     ///
     /// # Errors
-    /// A batch whose frame cannot be found; a log that refuses, with the time to come back.
-    pub async fn ingest(
-        &self,
-        project: &str,
-        bytes: &[u8],
-        arrival: Arrival,
-    ) -> Result<Ingested, AppError> {
-        let batch = parse_events(bytes, &self.limits, arrival).map_err(|error| refused(&error))?;
+    /// A batch whose frame cannot be found.
+    pub fn parse(&self, bytes: &[u8], arrival: Arrival) -> Result<ParsedBatch, AppError> {
+        parse_events(bytes, &self.limits, arrival).map_err(|error| refused(&error))
+    }
+
+    /// Makes the events of a batch durable, and says what became of each.
+    ///
+    /// # Errors
+    /// A log that refuses, with the time to come back.
+    pub async fn take(&self, project: &str, batch: ParsedBatch) -> Result<Ingested, AppError> {
         let summary = ParsedBatchSummary {
             quarantined: batch.quarantined(),
             rejected_events: batch.rejected_events(),
@@ -314,7 +327,7 @@ impl Events {
     /// Makes events durable, however they arrived.
     ///
     /// # Errors
-    /// As [`Self::ingest`].
+    /// As [`Self::take`].
     pub async fn append(&self, project: &str, events: Vec<Event>) -> Result<Appended, AppError> {
         let intake = self
             .intake(project)
@@ -328,7 +341,13 @@ impl Events {
                 duplicates: 0,
             });
         }
-        let answer = log.submit(events).map_err(|error| unavailable(&error))?;
+        let offered = events.len();
+        let answer = log.submit(events).map_err(|error| {
+            if matches!(error, AppendError::Overloaded { .. }) {
+                meters::add(&self.meters.shed, offered);
+            }
+            unavailable(&error)
+        })?;
         let appended = answer
             .await
             .unwrap_or(Err(AppendError::Closed))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_store::ObjectKind;
 use tokio::sync::Semaphore;
 
@@ -177,13 +177,29 @@ async fn computed(
         // Held until the work ends, whoever still waits for it.
         let _turn = turn;
         let lake = app.events.lake_soon(&project)?;
-        ask(Source {
+        let damage = app.events.damage(&project);
+        let report = ask(Source {
             given_up: &given_up,
             ..Source::of(&lake)
-        })
+        });
+        report.map(|report| marked(report, &damage))
     };
     let answered = tokio::task::spawn_blocking(work).await;
     answered
         .map_err(|error| AppError::Internal(error.to_string()))?
         .map(Json)
+}
+
+/// The report, marked as incomplete if what it was computed from is damaged.
+fn marked(mut report: Value, damage: &[String]) -> Value {
+    if let Some(members) = report.as_object_mut()
+        && !damage.is_empty()
+    {
+        let mark = json!({
+            "reason": "stored events are damaged, so these numbers may lack some or be wrong",
+            "damage": damage,
+        });
+        members.insert("incomplete".to_owned(), mark);
+    }
+    report
 }
