@@ -396,6 +396,12 @@ impl Lake {
         receipt.map(Some).ok_or(HousekeepingError::Unfinished)
     }
 
+    /// The names of all units that an erasure of a unit erases: those of its person, its own first.
+    #[must_use]
+    pub fn person_of(&self, unit: &str) -> Vec<Box<str>> {
+        self.columns.person_of(unit)
+    }
+
     fn finish_erasures(
         &self,
         hidden: Option<Hidden>,
