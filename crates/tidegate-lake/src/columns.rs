@@ -14,8 +14,11 @@
 //! Events count once: copies of an event id that the door did not recognise fall into the same
 //! day and bucket, where reading drops all but one and compaction removes them for good.
 
+mod block;
 mod compaction;
 mod day_writer;
+mod decode;
+mod dictionary;
 mod erasure;
 mod file;
 mod flush;
@@ -25,17 +28,20 @@ mod merge;
 mod news;
 mod replay;
 mod rows;
+mod scan;
 mod schema;
 mod store;
 mod units;
 mod verify;
 
+pub(crate) use block::{Block, Column, Sort};
 pub use compaction::CompactionReport;
 pub use erasure::ErasureReceipt;
 pub(crate) use erasure::Hidden;
 pub use flush::FlushReport;
 pub use hot::HotMemory;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};
+pub(crate) use news::DayBlocks;
 pub use rows::{Rows, Texts};
 pub use store::{ColumnOptions, ColumnStore};
 pub use verify::VerifyReport;

@@ -1,28 +1,30 @@
 //! Queries executed natively: bucket by bucket, in time order, on the decoded columns.
 //!
 //! A unit lives in one bucket, so buckets are independent and their findings add up. Per bucket:
-//! read the days, assign units by their exposures, classify each event once into a bit mask, and
-//! hand (unit, time, mask, value) to the pure folds of `tidegate-metrics`. Nothing is sorted,
-//! joined or shuffled; memory is the hot tier plus one bucket's state per thread.
+//! assign units by their exposures, then take the days one after the other; in each, kind and name
+//! decide which rows matter, and those alone reach the pure folds of `tidegate-metrics`. Usage and
+//! retention need neither the time nor the order of a day's rows and take columns of units.
+//! Nothing is joined or shuffled; memory is the hot tier plus one bucket's state per thread.
+//! Threads take buckets as they come and add up what they find; the threads' findings are joined.
 
 mod classify;
 mod kept;
 mod names;
+mod usage;
+mod worker;
 
-use crate::columns::{ColumnError, ColumnStore, LakeState, Rows};
+use crate::columns::{Block, ColumnError, ColumnStore, DayBlocks, FileMeta, LakeState};
 use classify::Classifier;
 pub(crate) use kept::KeptMetrics;
 use names::Names;
-use std::sync::atomic::{AtomicU16, Ordering};
+use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
-    ExposureEvent, Findings, Grouping, JourneyDefinition, JourneyFold, JourneyReport, Query,
-    Retention, UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Grouping, Query,
 };
 use tidegate_stats::StatsError;
-
-const DAY_US: i64 = 86_400_000_000;
+use worker::Worker;
 
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +81,12 @@ pub(crate) fn answer_in_full(
     let names = Names::default();
     let run = Run::over(store, &state, query, &names);
     let data_end_us = run.data_end_us();
-    let mut parts = run.all_buckets(threads)?;
-    parts.sort_by_key(|part| part.bucket);
-    let events = parts.iter().map(|part| part.events).sum();
-    let found: Vec<Found> = parts.into_iter().map(|part| part.found).collect();
-    let mut findings = join(query, found)?;
+    let start = || Worker::new(&run);
+    let workers = per_bucket(state.buckets, threads, start, |worker, bucket| {
+        worker.bucket(bucket)
+    })?;
+    let events = workers.iter().map(|worker| worker.events).sum();
+    let mut findings = worker::join(query, workers)?;
     let names = names.sorted_into(&mut findings);
     Ok(Answer {
         findings,
@@ -97,12 +100,12 @@ pub(crate) fn answer_in_full(
 
 /// The days whose rows matter: those asked for, earlier ones for covariates, and later ones for
 /// windows that run past the end.
-fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
+fn days_to_read(query: &Query) -> (i64, i64) {
     let whole_days = |seconds: Option<u64>| {
         let days = seconds.map_or(0, |seconds| seconds.div_ceil(86_400));
         i64::try_from(days).unwrap_or(i64::MAX)
     };
-    let (first, last) = match query {
+    match query {
         Query::UnitMetric { metric, days, .. } => {
             let before = whole_days(metric.covariate_seconds);
             (days.first.saturating_sub(before), days.last)
@@ -116,28 +119,51 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
         Query::Usage { days, .. }
         | Query::Adoption { days, .. }
         | Query::Retention { days, .. } => (days.first, days.last),
-    };
-    let known = state.days().into_keys();
-    known.filter(|day| (first..=last).contains(day)).collect()
+    }
 }
 
-/// Does some work for every bucket with so many threads; the outcomes come in no order.
-fn per_bucket<T: Send>(buckets: u16, threads: usize, work: impl Fn(u16) -> T + Sync) -> Vec<T> {
+/// Does some work for every bucket with so many threads, each with a state of its own; returns the
+/// states, or the first failure.
+///
+/// Neighbouring buckets may lie in one row group, which one thread decodes while another would
+/// wait for it. So the first buckets given out lie far apart, and each thread goes on from there.
+fn per_bucket<S: Send, E: Send>(
+    buckets: u16,
+    threads: usize,
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, u16) -> Result<(), E> + Sync,
+) -> Result<Vec<S>, E> {
+    let threads = u16::try_from(threads.max(1)).unwrap_or(u16::MAX);
+    let stretch = buckets.div_ceil(threads);
     let next = AtomicU16::new(0);
-    let done = Mutex::new(Vec::new());
+    let has_failed = AtomicBool::new(false);
+    let done = Mutex::new(Ok(Vec::new()));
     let run = || {
-        loop {
-            let bucket = next.fetch_add(1, Ordering::Relaxed);
-            if bucket >= buckets {
-                return;
+        let mut state = start();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !has_failed.load(Ordering::Relaxed) {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let row = turn / threads;
+            if row >= stretch {
+                break;
             }
-            let outcome = work(bucket);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push(outcome);
+            let bucket = (turn % threads) * stretch + row;
+            if bucket < buckets {
+                outcome = work(&mut state, bucket);
+            }
+        }
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        match (outcome, done.as_mut()) {
+            (Ok(()), Ok(states)) => states.push(state),
+            (Ok(()), Err(_)) => {}
+            (Err(error), _) => {
+                has_failed.store(true, Ordering::Relaxed);
+                *done = Err(error);
+            }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.max(1) {
+        for _ in 1..threads {
             scope.spawn(run);
         }
         run();
@@ -145,26 +171,14 @@ fn per_bucket<T: Send>(buckets: u16, threads: usize, work: impl Fn(u16) -> T + S
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-enum Found {
-    Metric(UnitMeasurements),
-    Journey(JourneyReport),
-    Usage(Usage),
-    Adoption(Adoption),
-    Retention(Retention),
-}
-
-struct Part {
-    bucket: u16,
-    found: Found,
-    events: u64,
-}
-
+/// A question over the files of one moment.
 struct Run<'r> {
     store: &'r ColumnStore,
     state: &'r LakeState,
     query: &'r Query,
     names: &'r Names,
-    days: Vec<i64>,
+    /// The days to read with their files.
+    days: Vec<(i64, Vec<&'r FileMeta>)>,
     end_us: i64,
 }
 
@@ -175,13 +189,16 @@ impl<'r> Run<'r> {
         query: &'r Query,
         names: &'r Names,
     ) -> Self {
-        let days = days_to_read(query, state);
+        let (first, last) = days_to_read(query);
+        let days = state.days().into_iter();
         let mut run = Self {
             store,
             state,
             query,
             names,
-            days,
+            days: days
+                .filter(|(day, _)| (first..=last).contains(day))
+                .collect(),
             end_us: i64::MIN,
         };
         // One end for all buckets: what is still open must not depend on how units are spread.
@@ -190,14 +207,8 @@ impl<'r> Run<'r> {
     }
 
     fn data_end_us(&self) -> Option<i64> {
-        let files = self.state.files.values();
-        let read = files.filter(|file| self.days.contains(&file.day));
-        read.filter_map(|file| file.last_time_us).max()
-    }
-
-    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, ColumnError> {
-        let parts = per_bucket(self.state.buckets, threads, |bucket| self.bucket(bucket));
-        parts.into_iter().collect()
+        let files = self.days.iter().flat_map(|(_, files)| files);
+        files.filter_map(|file| file.last_time_us).max()
     }
 
     fn with_properties(&self) -> bool {
@@ -208,68 +219,33 @@ impl<'r> Run<'r> {
     }
 
     /// The rows of a bucket, day by day.
-    fn rows(&self, bucket: u16) -> Result<Vec<Arc<Rows>>, ColumnError> {
+    fn blocks(&self, bucket: u16) -> Result<DayBlocks, ColumnError> {
         let with_properties = self.with_properties();
-        let days = self.days.iter();
-        days.map(|day| {
-            self.store
-                .day_rows(self.state, *day, bucket, with_properties)
-        })
-        .collect()
+        let days = self.days.iter().map(|(day, files)| {
+            let block = self
+                .store
+                .day_block(self.state, *day, files, bucket, with_properties);
+            Ok((*day, block?))
+        });
+        days.collect()
     }
 
-    fn bucket(&self, bucket: u16) -> Result<Part, ColumnError> {
+    fn units(&self, bucket: u16) -> usize {
+        usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX)
+    }
+
+    /// Made once the rows to be classified are decoded, since only then all their names are known.
+    fn classifier(&self) -> Classifier<'r> {
         let filters = self.query.filters();
-        let days = self.rows(bucket)?;
-        let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
-        let assignments = match self.query.grouping() {
-            Some(by) => assign_units(units, self.exposures(by, days.iter().map(AsRef::as_ref))),
-            None => vec![Assignment::EVERYONE; units],
-        };
-        let classifier = self
-            .store
-            .with_texts(|texts| Classifier::new(&filters, texts));
-        let wants_any = matches!(self.query, Query::Retention { events, .. } if events.is_empty());
-        let events = days
-            .iter()
-            .flat_map(|rows| classifier.events(rows, wants_any));
-        let found = match self.query {
-            Query::UnitMetric { metric, .. } => {
-                let base = u64::from(bucket) << 32;
-                Found::Metric(measure_units(
-                    metric,
-                    &assignments,
-                    events,
-                    self.end_us,
-                    base,
-                ))
-            }
-            Query::Journey { journey, days, .. } => Found::Journey(fold_journey(
-                journey,
-                &assignments,
-                *days,
-                events,
-                self.end_us,
-            )),
-            Query::Usage { .. } => Found::Usage(Usage::of(units, events)),
-            Query::Adoption {
-                days, period_days, ..
-            } => Found::Adoption(Adoption::of(&assignments, days.first, *period_days, events)),
-            Query::Retention {
-                days, period_days, ..
-            } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
-        };
-        Ok(Part {
-            bucket,
-            found,
-            events: days.iter().map(|rows| rows.len() as u64).sum(),
-        })
+        let with_values = matches!(self.query, Query::UnitMetric { .. });
+        self.store
+            .with_texts(|texts| Classifier::new(&filters, texts, with_values))
     }
 
     fn exposures<'d>(
         &self,
         by: &Grouping,
-        days: impl Iterator<Item = &'d Rows>,
+        days: impl IntoIterator<Item = &'d (i64, Arc<Block>)>,
     ) -> Vec<ExposureEvent> {
         let mut exposures = Vec::new();
         let Some(flag) = self.store.with_texts(|texts| texts.find(&by.flag)) else {
@@ -281,70 +257,37 @@ impl<'r> Run<'r> {
             | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
         };
-        for rows in days {
-            for (row, variant) in &rows.variants {
-                let is_meant = rows.name.get(*row) == Some(&flag)
-                    && rows.kind.get(*row) == Some(&EventKind::Exposure);
-                let time_us = rows.time_us.get(*row).copied().unwrap_or(0);
-                let day = time_us.div_euclid(DAY_US);
-                if !is_meant || !(asked.first..=asked.last).contains(&day) {
+        let asked = asked.first..=asked.last;
+        let mut known: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut number_of = |variant: u32| {
+            let number = || {
+                let store = self.store;
+                store.with_texts(|texts| self.names.of(texts.get(variant)))
+            };
+            *known.entry(variant).or_insert_with(number)
+        };
+        for (_, block) in days.into_iter().filter(|(day, _)| asked.contains(day)) {
+            let meant = block
+                .sorts()
+                .iter()
+                .position(|sort| sort.kind == EventKind::Exposure && sort.name == flag);
+            let mut times = block.times();
+            for (row, variant) in block.variants() {
+                if Some(block.code(row)) != meant {
                     continue;
                 }
-                let variant = self
-                    .store
-                    .with_texts(|texts| self.names.of(texts.get(*variant)));
                 let segment = by.segment.as_deref().map_or(0, |property| {
-                    let text = classify::property_as_text(rows.property_text(*row), property);
+                    let text = classify::property_as_text(block.property_text(row), property);
                     text.map_or(0, |text| self.names.of(&text))
                 });
                 exposures.push(ExposureEvent {
-                    unit: rows.unit.get(*row).copied().unwrap_or(u32::MAX),
-                    time_us,
-                    variant,
+                    unit: block.unit(row),
+                    time_us: times.of(row),
+                    variant: number_of(variant),
                     segment,
                 });
             }
         }
         exposures
     }
-}
-
-fn fold_journey(
-    journey: &JourneyDefinition,
-    assignments: &[Assignment],
-    days: Days,
-    events: impl Iterator<Item = ClassifiedEvent>,
-    end_us: i64,
-) -> JourneyReport {
-    let from = days.first.saturating_mul(DAY_US);
-    let to = days.last.saturating_add(1).saturating_mul(DAY_US);
-    let mut fold = JourneyFold::new(journey, assignments, from..to);
-    for event in events {
-        fold.push(event);
-    }
-    fold.finish(end_us)
-}
-
-fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
-    let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
-    let (mut usage, mut retention) = (Usage::default(), Retention::default());
-    let mut adoption = Adoption::default();
-    for part in found {
-        match part {
-            Found::Metric(part) => metric.push(part),
-            Found::Journey(part) => journey.merge(part),
-            Found::Usage(part) => usage.merge(&part),
-            Found::Adoption(part) => adoption.merge(&part),
-            Found::Retention(part) => retention.merge(&part),
-        }
-    }
-    Ok(match query {
-        Query::UnitMetric {
-            metric: definition, ..
-        } => Findings::UnitMetric(summarise(definition, &metric)?),
-        Query::Journey { .. } => Findings::Journey(journey),
-        Query::Usage { .. } => Findings::Usage(usage),
-        Query::Adoption { .. } => Findings::Adoption(adoption),
-        Query::Retention { .. } => Findings::Retention(retention),
-    })
 }

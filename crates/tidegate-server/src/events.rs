@@ -45,7 +45,7 @@ pub struct Events {
 }
 
 /// Bytes of decoded rows over all projects.
-const HOT_BYTES: usize = 768 << 20;
+const HOT_BYTES: usize = 896 << 20;
 
 /// For how many days events are kept; for ever where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,35 +4,37 @@
 //! something older is not recognised here, and is for the reader to tell by its time.
 
 use super::ColumnError;
-use super::manifest::LakeState;
-use super::rows::{Part, Rows, Scan};
+use super::block::Block;
+use super::manifest::{FileMeta, LakeState};
 use super::store::ColumnStore;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Blocks of a bucket with their days.
+pub(crate) type DayBlocks = Vec<(i64, Arc<Block>)>;
 
 impl ColumnStore {
     /// The new rows of some days, by bucket, in time order within each day.
-    pub(crate) fn rows_since(
+    pub(crate) fn blocks_since(
         &self,
         state: &LakeState,
-        days: &[i64],
+        days: &[(i64, Vec<&FileMeta>)],
         from_sequence: u64,
         with_properties: bool,
-    ) -> Result<BTreeMap<u16, Vec<Rows>>, ColumnError> {
-        let mut found: BTreeMap<u16, Vec<Rows>> = BTreeMap::new();
-        for day in days {
-            let files = state.files_of(*day);
-            let newer = files
-                .into_iter()
-                .filter(|file| file.end_sequence > from_sequence);
-            let scan = self.scan(state, with_properties);
-            let mut parts: Vec<Part> = Vec::new();
-            for file in newer {
-                parts.push(scan.news(file, from_sequence, self.texts())?);
-            }
-            for bucket in 0..state.buckets {
-                let rows = Scan::merged(&parts, bucket);
-                if !rows.is_empty() {
-                    found.entry(bucket).or_default().push(rows);
+    ) -> Result<BTreeMap<u16, DayBlocks>, ColumnError> {
+        let mut found: BTreeMap<u16, DayBlocks> = BTreeMap::new();
+        let scan = self.scan(state, with_properties);
+        for (day, files) in days {
+            let newer = files.iter().copied();
+            let newer: Vec<&FileMeta> = newer
+                .filter(|file| file.end_sequence > from_sequence)
+                .collect();
+            for (bucket, block) in scan.news(&newer, from_sequence)? {
+                if block.len() > 0 {
+                    found
+                        .entry(bucket)
+                        .or_default()
+                        .push((*day, Arc::new(block)));
                 }
             }
         }

@@ -9,10 +9,9 @@
 //! States are held within a budget of bytes; the one asked for longest ago goes first. Nothing is
 //! kept on disk: after a start the first answer reads everything, and is the same.
 
-use super::classify::Classifier;
 use super::names::Names;
 use super::{Grouping, QueryError, Run, per_bucket};
-use crate::columns::{ColumnStore, Rows};
+use crate::columns::{ColumnStore, DayBlocks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_metrics::{
@@ -118,7 +117,7 @@ struct Kept {
 struct Bucket {
     number: u16,
     state: MetricState,
-    news: Vec<Rows>,
+    news: DayBlocks,
     erased: Vec<u32>,
 }
 
@@ -178,7 +177,7 @@ impl Kept {
             false => {
                 let with_properties = run.with_properties();
                 run.store
-                    .rows_since(state, &run.days, self.watermark, with_properties)?
+                    .blocks_since(state, &run.days, self.watermark, with_properties)?
             }
         };
         let mut erased: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
@@ -196,15 +195,17 @@ impl Kept {
                 }))
             })
             .collect();
-        let done = per_bucket(state.buckets, threads, |number| {
-            let job = jobs.get(usize::from(number))?;
-            let bucket = job.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            Some(bucket.refreshed(run, by, is_new))
-        });
-        let mut refreshed = Vec::with_capacity(done.len());
-        for outcome in done.into_iter().flatten() {
-            refreshed.push(outcome?);
-        }
+        let done = per_bucket(state.buckets, threads, Vec::new, |refreshed, number| {
+            let job = jobs.get(usize::from(number)).map(|job| {
+                let mut job = job.lock().unwrap_or_else(PoisonError::into_inner);
+                job.take()
+            });
+            if let Some(bucket) = job.flatten() {
+                refreshed.push(bucket.refreshed(run, by, is_new)?);
+            }
+            Ok::<(), QueryError>(())
+        })?;
+        let mut refreshed: Vec<(u16, MetricState, u64)> = done.into_iter().flatten().collect();
         refreshed.sort_by_key(|(number, _, _)| *number);
         self.events += refreshed.iter().map(|(_, _, rows)| rows).sum::<u64>();
         self.buckets = refreshed.into_iter().map(|(_, state, _)| state).collect();
@@ -225,24 +226,18 @@ impl Bucket {
         for unit in &self.erased {
             self.state.forget(*unit)?;
         }
-        let units = run.store.unit_count(self.number);
-        let units = usize::try_from(units).unwrap_or(usize::MAX);
-        let everything = match is_new {
-            true => run.rows(self.number)?,
-            false => Vec::new(),
+        let units = run.units(self.number);
+        let news = match is_new {
+            true => run.blocks(self.number)?,
+            false => self.news,
         };
-        let news: Vec<&Rows> = match is_new {
-            true => everything.iter().map(AsRef::as_ref).collect(),
-            false => self.news.iter().collect(),
-        };
-        let rows = news.iter().map(|rows| rows.len() as u64).sum();
-        let exposures = run.exposures(by, news.iter().copied());
+        let rows = news.iter().map(|(_, block)| block.len() as u64).sum();
+        let exposures = run.exposures(by, &news);
         let events = classified(run, &news);
         let dirty = self.state.advance(units, &exposures, events)?;
         if !dirty.is_empty() {
-            let all = run.rows(self.number)?;
-            let all: Vec<&Rows> = all.iter().map(AsRef::as_ref).collect();
-            let exposures: Vec<ExposureEvent> = run.exposures(by, all.iter().copied());
+            let all = run.blocks(self.number)?;
+            let exposures: Vec<ExposureEvent> = run.exposures(by, &all);
             let events = classified(run, &all);
             self.state.run_again(&dirty, &exposures, events)?;
         }
@@ -251,11 +246,9 @@ impl Bucket {
 }
 
 /// The rows as a fold needs them.
-fn classified(run: &Run<'_>, days: &[&Rows]) -> Vec<ClassifiedEvent> {
-    let filters = run.query.filters();
-    let classifier = run
-        .store
-        .with_texts(|texts| Classifier::new(&filters, texts));
-    let events = days.iter().flat_map(|rows| classifier.events(rows, false));
-    events.filter(|event| event.matched != 0).collect()
+fn classified(run: &Run<'_>, days: &DayBlocks) -> impl Iterator<Item = ClassifiedEvent> {
+    let classifier = run.classifier();
+    let filters = 0..run.query.filters().len();
+    let days = days.iter();
+    days.flat_map(move |(_, block)| classifier.events(block, &filters))
 }

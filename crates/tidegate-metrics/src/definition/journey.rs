@@ -5,7 +5,7 @@ use super::{filter, metric};
 use crate::EventFilter;
 use crate::journey::{
     DefinitionProblem, Exclusion, JourneyDefinition, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step,
-    StepOrder,
+    StepOrder, TimedFrom,
 };
 use serde_json::Value;
 
@@ -17,6 +17,11 @@ const ORDERS: [(&str, StepOrder); 3] = [
 const REENTRIES: [(&str, Reentry); 2] = [
     ("once", Reentry::Once),
     ("every_completion", Reentry::EveryCompletion),
+];
+
+const TIMED_FROM: [(&str, TimedFrom); 2] = [
+    ("latest_start", TimedFrom::LatestStart),
+    ("first_entry", TimedFrom::FirstEntry),
 ];
 
 /// Reads a journey; `None` only together with a violation.
@@ -38,6 +43,7 @@ pub(super) fn read(
         None => Vec::new(),
     };
     let reentry = fields.choice("reentry", &REENTRIES).unwrap_or_default();
+    let timed_from = fields.choice("timed_from", &TIMED_FROM).unwrap_or_default();
     fields.finish();
     Some(JourneyDefinition {
         steps,
@@ -45,6 +51,7 @@ pub(super) fn read(
         within_seconds,
         exclusions,
         reentry,
+        timed_from,
     })
 }
 
