@@ -43,6 +43,7 @@ pub use hot::HotMemory;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};
 pub(crate) use news::DayBlocks;
 pub use rows::{Rows, Texts};
+pub(crate) use scan::NewRows;
 pub use store::{ColumnOptions, ColumnStore};
 pub use verify::VerifyReport;
 pub(crate) use verify::error_text;

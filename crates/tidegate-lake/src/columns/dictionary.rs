@@ -98,6 +98,13 @@ impl Dictionary {
         }
     }
 
+    /// Gives back memory that was set aside for more names.
+    pub(super) fn shrink(&mut self) {
+        self.letters.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.ordinals.shrink_to_fit();
+    }
+
     /// Takes the name back that was added last; it was not forgotten since.
     pub(super) fn undo(&mut self, hash: u64) {
         let last = self.ends.len();
@@ -199,6 +206,7 @@ mod tests {
                         prop_assert_eq!(dictionary.forget(hash_of(&name), &name), known);
                         // What was added before can no longer be taken back.
                         added.clear();
+                        dictionary.shrink();
                     }
                 }
             }

@@ -6,36 +6,35 @@
 use super::ColumnError;
 use super::block::Block;
 use super::manifest::{FileMeta, LakeState};
+use super::scan::NewRows;
 use super::store::ColumnStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Blocks of a bucket with their days.
 pub(crate) type DayBlocks = Vec<(i64, Arc<Block>)>;
+/// What is new of each bucket, by day.
+pub(crate) type News = BTreeMap<u16, Vec<(i64, NewRows)>>;
 
 impl ColumnStore {
-    /// The new rows of some days, by bucket, in time order within each day.
-    pub(crate) fn blocks_since(
+    /// The new rows of some days, by bucket. Putting them in order is left to whoever has the
+    /// bucket in hand.
+    pub(crate) fn rows_since(
         &self,
         state: &LakeState,
         days: &[(i64, Vec<&FileMeta>)],
         from_sequence: u64,
         with_properties: bool,
-    ) -> Result<BTreeMap<u16, DayBlocks>, ColumnError> {
-        let mut found: BTreeMap<u16, DayBlocks> = BTreeMap::new();
+    ) -> Result<News, ColumnError> {
+        let mut found = News::new();
         let scan = self.scan(state, with_properties);
         for (day, files) in days {
             let newer = files.iter().copied();
             let newer: Vec<&FileMeta> = newer
                 .filter(|file| file.end_sequence > from_sequence)
                 .collect();
-            for (bucket, block) in scan.news(&newer, from_sequence)? {
-                if block.len() > 0 {
-                    found
-                        .entry(bucket)
-                        .or_default()
-                        .push((*day, Arc::new(block)));
-                }
+            for (bucket, rows) in scan.news(&newer, from_sequence)? {
+                found.entry(bucket).or_default().push((*day, rows));
             }
         }
         Ok(found)

@@ -33,6 +33,20 @@ struct Stretch {
     from_sequence: Option<u64>,
 }
 
+/// Rows of a bucket and day out of several files, one file after the other.
+#[derive(Debug, Default)]
+pub(crate) struct NewRows(Rows);
+
+impl NewRows {
+    /// The rows in order, each event once.
+    pub(crate) fn in_order(self) -> Block {
+        let Self(mut rows) = self;
+        rows.merge(0);
+        rows.ids = Vec::new();
+        Block::pack(rows)
+    }
+}
+
 impl Scan<'_> {
     /// The rows of a bucket in the files of one day, in order.
     pub(super) fn day(
@@ -129,14 +143,13 @@ impl Scan<'_> {
         Ok(Arc::new(Block::pack(rows)))
     }
 
-    /// The rows of some files at or above a sequence by bucket, in order, but for those of erased
-    /// units.
+    /// The rows of some files at or above a sequence by bucket, but for those of erased units.
     pub(super) fn news(
         &self,
         files: &[&FileMeta],
         from_sequence: u64,
-    ) -> Result<BTreeMap<u16, Block>, ColumnError> {
-        let mut by_bucket: BTreeMap<u16, Rows> = BTreeMap::new();
+    ) -> Result<BTreeMap<u16, NewRows>, ColumnError> {
+        let mut by_bucket: BTreeMap<u16, NewRows> = BTreeMap::new();
         for file in files {
             let stretch = Stretch {
                 with_ids: true,
@@ -144,16 +157,13 @@ impl Scan<'_> {
                 ..Stretch::default()
             };
             for (bucket, found) in self.decode(file, &stretch)? {
-                let rows = by_bucket.entry(bucket).or_default();
-                rows.append(&found, self.is_erased(bucket));
+                if !found.is_empty() {
+                    let NewRows(rows) = by_bucket.entry(bucket).or_default();
+                    rows.append(&found, self.is_erased(bucket));
+                }
             }
         }
-        let merged = by_bucket.into_iter().map(|(bucket, mut rows)| {
-            rows.merge(0);
-            rows.ids = Vec::new();
-            (bucket, Block::pack(rows))
-        });
-        Ok(merged.collect())
+        Ok(by_bucket)
     }
 
     fn part(

@@ -67,6 +67,10 @@ impl Units {
                 units.learn(entry, state);
             })?;
         }
+        // Most of what a lake will ever know is known at a start.
+        for bucket in &mut units.buckets {
+            bucket.names.shrink();
+        }
         Ok(units)
     }
 

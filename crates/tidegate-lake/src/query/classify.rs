@@ -7,6 +7,7 @@
 use crate::columns::{Block, Column, Sort, Texts};
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tidegate_metrics::{ClassifiedEvent, EventFilter, PropertyValue};
@@ -15,6 +16,8 @@ pub(super) struct Classifier<'q> {
     filters: Vec<&'q EventFilter>,
     by_sort: FxHashMap<Sort, Vec<usize>>,
     with_values: bool,
+    /// Rows found in a block, in memory that is used again for the next.
+    found: Cell<Vec<u32>>,
 }
 
 /// What a question wants of one block.
@@ -38,6 +41,7 @@ impl<'q> Classifier<'q> {
             filters: filters.to_vec(),
             by_sort,
             with_values,
+            found: Cell::default(),
         }
     }
 
@@ -92,22 +96,18 @@ impl<'q> Classifier<'q> {
         each: impl FnMut(ClassifiedEvent),
     ) {
         let wanted = self.wanted(block, filters);
-        let rows = match every {
-            true => None,
-            false => {
-                // Found first and looked at then: what is looked at lies apart, and memory that is
-                // asked for in a loop without guesses comes several pieces at a time.
-                let mut found = Vec::new();
-                block.rows_of(&wanted.is_wanted, &mut found);
-                Some(found)
-            }
-        };
+        // Found first and looked at then: what is looked at lies apart, and memory that is asked
+        // for in a loop without guesses comes several pieces at a time.
+        let mut found = self.found.take();
+        if !every {
+            block.rows_of(&wanted.is_wanted, &mut found);
+        }
         let question = Question {
             classifier: self,
             block,
             filters,
             wanted: &wanted,
-            rows,
+            rows: (!every).then_some(found.as_slice()),
         };
         match (block.codes(), block.units()) {
             (Column::Narrow(codes), Column::Narrow(units)) => question.put(codes, units, each),
@@ -115,6 +115,7 @@ impl<'q> Classifier<'q> {
             (Column::Wide(codes), Column::Narrow(units)) => question.put(codes, units, each),
             (Column::Wide(codes), Column::Wide(units)) => question.put(codes, units, each),
         }
+        self.found.set(found);
     }
 
     fn tested(&self, matched: u64, filters: &Range<usize>, block: &Block, row: usize) -> u64 {
@@ -141,7 +142,7 @@ struct Question<'a, 'q> {
     filters: &'a Range<usize>,
     wanted: &'a Wanted,
     /// The rows whose kind and name are wanted; without them every row is.
-    rows: Option<Vec<u32>>,
+    rows: Option<&'a [u32]>,
 }
 
 impl Question<'_, '_> {
@@ -178,7 +179,7 @@ impl Question<'_, '_> {
                 },
             });
         };
-        match &self.rows {
+        match self.rows {
             None => (0..self.block.len()).for_each(give),
             Some(rows) => {
                 for row in rows {

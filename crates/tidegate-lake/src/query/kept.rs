@@ -11,7 +11,7 @@
 
 use super::names::Names;
 use super::{Grouping, QueryError, Run, per_bucket};
-use crate::columns::{ColumnStore, DayBlocks};
+use crate::columns::{ColumnStore, DayBlocks, NewRows};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_metrics::{
@@ -117,7 +117,7 @@ struct Kept {
 struct Bucket {
     number: u16,
     state: MetricState,
-    news: DayBlocks,
+    news: Vec<(i64, NewRows)>,
     erased: Vec<u32>,
 }
 
@@ -177,7 +177,7 @@ impl Kept {
             false => {
                 let with_properties = run.with_properties();
                 run.store
-                    .blocks_since(state, &run.days, self.watermark, with_properties)?
+                    .rows_since(state, &run.days, self.watermark, with_properties)?
             }
         };
         let mut erased: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
@@ -229,7 +229,11 @@ impl Bucket {
         let units = run.units(self.number);
         let news = match is_new {
             true => run.blocks(self.number)?,
-            false => self.news,
+            false => {
+                let news = self.news.into_iter();
+                news.map(|(day, rows)| (day, Arc::new(rows.in_order())))
+                    .collect()
+            }
         };
         let rows = news.iter().map(|(_, block)| block.len() as u64).sum();
         let exposures = run.exposures(by, &news);
