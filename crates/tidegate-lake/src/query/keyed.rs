@@ -7,8 +7,9 @@
 //! is bounded by rounds as there.
 
 use super::persons::{At, Placed, at, ids_of, in_order, sort, ties};
-use super::{Found, Part, QueryError, Run, classify, entry_us, per_bucket};
-use crate::columns::{Place, Rows};
+use super::worker::Worker;
+use super::{QueryError, Run, classify, each_bucket, entry_us};
+use crate::columns::{Block, Place};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -62,7 +63,11 @@ impl<'k> Keyed<'k> {
     }
 
     /// The findings of some buckets, in as many rounds as memory asks for.
-    pub(super) fn all(&self, homes: Range<u16>, threads: usize) -> Result<Vec<Part>, QueryError> {
+    pub(super) fn all(
+        &self,
+        homes: Range<u16>,
+        threads: usize,
+    ) -> Result<Vec<Worker<'k>>, QueryError> {
         let Some(gathered) = self.gather(&homes, threads)? else {
             let middle = homes.start + (homes.end - homes.start) / 2;
             let mut parts = self.all(homes.start..middle, threads)?;
@@ -78,13 +83,10 @@ impl<'k> Keyed<'k> {
             .collect();
         let ids = ids_of(self.run, &tied, threads)?;
         let parts = gathered.into_iter().map(|(bucket, found)| {
-            let (rows, exposures) = (found.rows, in_order(found.exposures, &ids));
+            let exposures = in_order(found.exposures, &ids);
             let events = in_order(found.events, &ids);
-            Part {
-                bucket,
-                found: Found::Journey(self.fold(bucket, &exposures, events)),
-                events: rows,
-            }
+            let report = self.fold(bucket, &exposures, events);
+            Worker::having_found(self.run, report, found.rows)
         });
         Ok(parts.collect())
     }
@@ -98,11 +100,11 @@ impl<'k> Keyed<'k> {
         let run = self.run;
         let (count, may_split) = (AtomicUsize::new(0), homes.len() > 1);
         let is_too_much = || may_split && count.load(Ordering::Relaxed) > run.store.gathered_rows();
-        let parts = per_bucket(0..run.state.buckets, threads, |bucket| {
+        let parts = each_bucket(0..run.state.buckets, threads, |bucket| {
             if is_too_much() {
                 return Ok(BTreeMap::new());
             }
-            let days = run.rows(bucket)?;
+            let days = run.blocks(bucket)?;
             let found = self.sorted_out(bucket, &days, homes);
             let rows = found
                 .values()
@@ -134,34 +136,44 @@ impl<'k> Keyed<'k> {
     fn sorted_out(
         &self,
         bucket: u16,
-        days: &[Arc<Rows>],
+        days: &[(i64, Arc<Block>)],
         homes: &Range<u16>,
     ) -> BTreeMap<u16, Gathered> {
         let (run, classifier) = (self.run, self.run.classifier());
         let all = run.wants_all();
         let mut found: BTreeMap<u16, Gathered> = BTreeMap::new();
-        for (day, rows) in (0u32..).zip(days) {
-            for row in 0..rows.len() {
-                let event = classifier.one(rows, row, false);
-                let Some(event) = event.filter(|event| all || event.matched != 0) else {
+        let filters = 0..self.journey.filters().count();
+        for (number, (day, block)) in (0u32..).zip(days) {
+            let (mut times, mut values) = (block.times(), block.values());
+            for row in 0..block.len() {
+                let (time_us, amount) = (times.of(row), values.of(row));
+                let matched = classifier.matched(block, row, &filters);
+                if matched == 0 && !all {
+                    continue;
+                }
+                let Some(value) = self.value(block, row) else {
                     continue;
                 };
-                let Some(value) = self.value(rows, row) else {
-                    continue;
-                };
-                let (home, unit) = self.place((bucket, event.unit), value);
+                let (home, unit) = self.place((bucket, block.unit(row)), value);
                 if homes.contains(&home) {
-                    found.entry(home).or_default().events.push(Placed {
-                        time_us: event.time_us,
+                    let event = ClassifiedEvent {
                         unit,
-                        at: at(bucket, day, row),
-                        what: (ClassifiedEvent { unit, ..event }, value),
+                        time_us,
+                        matched,
+                        value: amount,
+                    };
+                    found.entry(home).or_default().events.push(Placed {
+                        time_us,
+                        unit,
+                        at: at(bucket, number, row),
+                        part: 0,
+                        what: (event, value),
                     });
                 }
             }
-            for (row, exposure) in run.exposures_in(rows) {
+            for (row, exposure) in run.exposures_in(*day, block) {
                 let value = match self.key.counts {
-                    Counted::Value => self.value(rows, row),
+                    Counted::Value => self.value(block, row),
                     Counted::Unit | Counted::UnitAndValue => Some(0),
                 };
                 let Some(value) = value else { continue };
@@ -170,22 +182,23 @@ impl<'k> Keyed<'k> {
                     found.entry(home).or_default().exposures.push(Placed {
                         time_us: exposure.time_us,
                         unit,
-                        at: at(bucket, day, row),
+                        at: at(bucket, number, row),
+                        part: 0,
                         what: (ExposureEvent { unit, ..exposure }, value),
                     });
                 }
             }
         }
         if homes.contains(&bucket) {
-            let rows = days.iter().map(|rows| rows.len() as u64);
+            let rows = days.iter().map(|(_, block)| block.len() as u64);
             found.entry(bucket).or_default().rows += rows.sum::<u64>();
         }
         found
     }
 
     /// The hash of a row's value.
-    fn value(&self, rows: &Rows, row: usize) -> Option<u128> {
-        let text = classify::property_as_text(rows.property_text(row), &self.key.property)?;
+    fn value(&self, block: &Block, row: usize) -> Option<u128> {
+        let text = classify::property_as_text(block.property_text(row), &self.key.property)?;
         Some(xxh3_128(text.as_bytes()))
     }
 
@@ -204,8 +217,8 @@ impl<'k> Keyed<'k> {
     fn fold(
         &self,
         bucket: u16,
-        exposures: &[(ExposureEvent, u128)],
-        events: Vec<(ClassifiedEvent, u128)>,
+        exposures: &[Placed<(ExposureEvent, u128)>],
+        events: Vec<Placed<(ClassifiedEvent, u128)>>,
     ) -> JourneyReport {
         // Dense numbers for what is followed, and who it belongs to.
         let (mut numbers, mut owners) = (FxHashMap::<(u32, u128), u32>::default(), Vec::new());
@@ -218,6 +231,7 @@ impl<'k> Keyed<'k> {
         let is_by_value = self.key.counts == Counted::Value;
         let exposures: Vec<ExposureEvent> = exposures
             .iter()
+            .map(|placed| (&placed.what.0, &placed.what.1))
             .map(|(exposure, value)| match is_by_value {
                 true => ExposureEvent {
                     unit: number(exposure.unit, *value),
@@ -228,6 +242,7 @@ impl<'k> Keyed<'k> {
             .collect();
         let events: Vec<ClassifiedEvent> = events
             .into_iter()
+            .map(|placed| placed.what)
             .map(|(event, value)| ClassifiedEvent {
                 unit: number(event.unit, value),
                 ..event

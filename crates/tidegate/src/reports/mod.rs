@@ -95,6 +95,7 @@ const JOURNEY_EXAMPLES: &str = "\
     exclusions: [{event: cancel, after_step: 2}]
     reentry: once                      # or every_completion
     key: session_id                    # optional: within one session, or {property: account, counts: value}
+    timed_from: latest_start           # or first_entry: the time to completion
 
 Example:
   tidegate journey create checkout -f checkout.yaml";
