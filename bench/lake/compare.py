@@ -7,6 +7,7 @@ cores and 118.5 million events and says nothing at another scale."""
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 
@@ -69,9 +70,11 @@ DUCKDB = {
         left join events e on e.unit = x.unit and e.ts >= x.ts group by all)
         group by 1 order by 1""",
     "q2": FUNNEL,
-    "q3": """with v as (select unit, min(ts) first from events where name = 0 group by 1)
-        select count(distinct e.unit) from events e join v using (unit)
-        where e.name = 3 and e.ts > v.first""",
+    "q3": """with v as (select unit, min(ts) first from events where name = 0 group by 1),
+        t as (select e.unit, min(e.ts) - any_value(v.first) took from events e join v using (unit)
+            where e.name = 3 and e.ts > v.first group by 1)
+        select count(*), quantile_cont(took / 1e6, 0.5), quantile_cont(took / 1e6, 0.9),
+            quantile_cont(took / 1e6, 0.99) from t""",
     "q4": f"""select count(*), sum(u) from (select ts // {DAY} d, name,
         count(distinct unit) u from events group by all)""",
     "q5": f"""with w as (select distinct unit, ts // {WEEK} w from
@@ -91,10 +94,12 @@ CHDB = {
     "q2": f"""select level, count() from (select unit, windowFunnel({WEEK})(toUInt64(ts),
             name = 0, name = 1, name = 2, name = 3) level
         from events where name < 4 group by unit) group by level order by level""",
-    "q3": """select countIf(bought > viewed and viewed >= 0) from (
-        select unit, minIf(ts, name = 0) viewed, maxIf(ts, name = 3) bought,
-            countIf(name = 0) views from events where name in (0, 3) group by unit
-        having views > 0)""",
+    "q3": """select count(), quantileExactInclusive(0.5)(took / 1e6),
+            quantileExactInclusive(0.9)(took / 1e6), quantileExactInclusive(0.99)(took / 1e6)
+        from (select unit, minIf(ts, name = 0) viewed,
+                arrayMin(arrayFilter(x -> x > viewed, groupArrayIf(ts, name = 3))) - viewed took
+            from events where name in (0, 3) group by unit
+            having countIf(name = 0) > 0 and maxIf(ts, name = 3) > viewed)""",
     "q4": f"""select count(), sum(u) from (select intDiv(ts, {DAY}) d, name,
         uniqExact(unit) u from events group by d, name)""",
     "q5": f"""with w as (select distinct unit, intDiv(ts, {WEEK}) w from
@@ -136,6 +141,24 @@ def chdb_session(data):
     return opened
 
 
+def chdb_cold(data):
+    """Q1 in a process of its own, after the files were dropped from memory."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    subprocess.run([sys.executable, f"{here}/forget.py", f"{data}/chdb"], check=True)
+    ask = f"""
+import time
+start = time.monotonic()
+from chdb import session
+opened = session.Session({f"{data}/chdb"!r})
+opened.query("set max_threads = 2")
+opened.query("use b")
+opened.query({CHDB["q1"]!r}, "CSV").data()
+print(time.monotonic() - start)
+"""
+    found = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    return float(found.stdout.split()[-1])
+
+
 def timed(ask):
     best, answer = None, None
     for _ in range(2):
@@ -160,36 +183,31 @@ def is_equal(theirs, mine):
     )
 
 
-def combined(ours):
-    """Usage is asked in parts of at most 64 events; the answer is their sum."""
-    parts = [ours.pop(name) for name in ["q4a", "q4b", "q4c", "q4d"]]
-    cells = sum(part["answer"][0][0] for part in parts)
-    units = sum(part["answer"][0][1] for part in parts)
-    ours["q4"] = {
-        "wall_s": sum(part["wall_s"] for part in parts),
-        "first_s": sum(part["first_s"] for part in parts),
-        "answer": [[cells, units]],
-    }
-
-
 def bytes_per_event(con, lake):
+    """Compressed bytes of each column in a row."""
     sizes = con.execute(
-        f"""select path_in_schema = 'event_id', sum(total_compressed_size)
-        from parquet_metadata('{lake}/events/*.parquet') group by 1"""
+        f"""select path_in_schema, sum(total_compressed_size) size
+        from parquet_metadata('{lake}/events/*.parquet') group by 1 order by size desc"""
     ).fetchall()
     rows = con.execute(f"select count(*) from read_parquet('{lake}/events/*.parquet')").fetchone()
-    return {bool(is_id): size / rows[0] for is_id, size in sizes}
+    return {column: size / rows[0] for column, size in sizes}
 
 
 def main():
-    data, ours, lake = sys.argv[1], json.load(open(sys.argv[2])), sys.argv[3]
-    combined(ours)
+    data, lake = sys.argv[1], sys.argv[2]
+    ours, cold = {}, None
+    paths = sys.argv[3:]
+    if "--cold" in paths:
+        cold = json.load(open(paths.pop()))
+        paths.pop()
+    for path in paths:
+        ours |= json.load(open(path))
     con = duckdb.connect()
     con.execute("set threads = 2")
     load(con, data)
     chdb = chdb_session(data)
     failed = False
-    print("question  answers    lake s (first)   must s   DuckDB s (CPU)   chdb s (CPU)")
+    print("question  answers  lake s (CPU; first)     must s   DuckDB s (CPU)   chdb s (CPU)")
     for name, query in DUCKDB.items():
         mine = ours[name]
         theirs, duck = timed(lambda: con.execute(query).fetchall())
@@ -206,13 +224,26 @@ def main():
             continue
         peer = f"{house[0]:8.3f} ({house[1]:.2f})" if house else "       -"
         print(
-            f"{name:8}  equal   {mine['wall_s']:8.3f} ({mine['first_s']:.3f})"
-            f"   {MUST[name]:6.2f}   {duck[0]:8.3f} ({duck[1]:.2f})   {peer}"
+            f"{name:8}  equal  {mine['wall_s']:6.3f} ({mine['cpu_s']:.2f}; {mine['first_s']:.3f})"
+            f"   {MUST[name]:8.2f}   {duck[0]:8.3f} ({duck[1]:.2f})   {peer}"
         )
+    if cold is not None:
+        total = cold["open_s"] + cold["q1"]["first_s"]
+        print(f"cold: opened in {cold['open_s']:.2f} s, q1 in {cold['q1']['first_s']:.2f} s, {total:.2f} s")
+    if chdb is not None:
+        chdb.close()
+        print(f"cold, chdb: q1 in {chdb_cold(data):.2f} s, opening included")
     sizes = bytes_per_event(con, lake)
-    print(f"bytes per event without ids {sizes.get(False, 0):.1f} (must 6.5), ids {sizes.get(True, 0):.1f}")
-    print(f"q1 after 100,000 new events {ours['q1_after_100k_s']:.3f} s (target 0.020)")
-    print(f"peak resident of the lake {ours['peak_resident_mb']:.0f} MB (must 1500)")
+    without = sum(size for column, size in sizes.items() if column != "event_id")
+    print(f"bytes per event without ids {without:.2f} (must 6.5), of these:")
+    print("  " + ", ".join(f"{column} {size:.2f}" for column, size in sizes.items()))
+    if "q1_after_100k_s" in ours:
+        print(f"q1 after 100,000 new events {ours['q1_after_100k_s']:.3f} s (target 0.020)")
+    print(f"peak resident of questions {ours['peak_resident_mb']:.0f} MB (must 1500)")
+    if "load_s" in ours:
+        per_second = ours["loaded_events"] / ours["load_s"]
+        each = ours["load_cpu_s"] / ours["loaded_events"] * 1e6
+        print(f"loaded {per_second:.0f} events/s with flushes and merges, {each:.2f} us CPU each")
     rest = {key: value for key, value in ours.items() if key not in DUCKDB}
     print(rest)
     print("load average", os.getloadavg(), "cores", os.cpu_count())

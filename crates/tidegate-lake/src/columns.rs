@@ -15,8 +15,11 @@
 //! day and bucket, where reading drops all but one and compaction removes them for good.
 
 mod aliases;
+mod block;
 mod compaction;
 mod day_writer;
+mod decode;
+mod dictionary;
 mod erasure;
 mod file;
 mod flush;
@@ -27,19 +30,23 @@ mod news;
 mod records;
 mod replay;
 mod rows;
+mod scan;
 mod schema;
 mod store;
 mod units;
 mod verify;
 
 pub use aliases::{AliasRefusal, AliasReport, Aliases};
+pub(crate) use block::{Block, Column, Sort};
 pub use compaction::CompactionReport;
 pub use erasure::{ErasedUnit, ErasureReceipt};
 pub(crate) use erasure::{Hidden, Place};
 pub use flush::FlushReport;
 pub use hot::HotMemory;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};
+pub(crate) use news::DayBlocks;
 pub use rows::{Rows, Texts};
+pub(crate) use scan::NewRows;
 pub use store::{ColumnOptions, ColumnStore};
 pub use verify::VerifyReport;
 pub(crate) use verify::error_text;

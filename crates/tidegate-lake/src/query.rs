@@ -1,35 +1,42 @@
 //! Queries executed natively: bucket by bucket, in time order, on the decoded columns.
 //!
 //! A unit lives in one bucket, so buckets are independent and their findings add up. Per bucket:
-//! read the days, assign units by their exposures, classify each event once into a bit mask, and
-//! hand (unit, time, mask, value) to the pure folds of `tidegate-metrics`. Nothing is sorted,
-//! joined or shuffled; memory is the hot tier plus one bucket's state per thread. Only what merged
-//! units did is gathered from several buckets (`persons`).
+//! assign units by their exposures, then take the days one after the other; in each, kind and name
+//! decide which rows matter, and those alone reach the pure folds of `tidegate-metrics`. Usage and
+//! retention need neither the time nor the order of a day's rows and take columns of units.
+//! Nothing is joined or shuffled; memory is the hot tier plus one bucket's state per thread.
+//! Threads take buckets as they come and add up what they find; the threads' findings are joined.
+//! Only what merged units did is gathered from several buckets (`persons`).
 
 mod classify;
 mod kept;
 mod keyed;
 mod names;
 mod persons;
+mod usage;
+mod worker;
 
-use crate::columns::{ColumnError, ColumnStore, LakeState, Rows};
+use crate::columns::{Block, ColumnError, ColumnStore, DayBlocks, FileMeta, LakeState};
 use classify::Classifier;
 pub use kept::KeptMemory;
 pub(crate) use kept::KeptMetrics;
+use keyed::Keyed;
 use names::Names;
 use persons::Persons;
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Adoption, Answer, Assignment, ClassifiedEvent, Days, DefinitionProblem, EventKind,
-    ExposureEvent, Findings, JourneyDefinition, JourneyFold, JourneyKey, JourneyReport, Lifecycle,
-    Query, Retention, StepOrder, UnitMeasurements, Usage, assign_units, measure_units, summarise,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, Query, StepOrder,
 };
 use tidegate_stats::StatsError;
+use worker::Worker;
 
-const DAY_US: i64 = 86_400_000_000;
+/// Filters that one pass over the events can tell apart.
+const FILTERS_AT_ONCE: usize = 64;
 
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -98,11 +105,9 @@ pub(crate) fn answer_in_full(
     let names = Names::default();
     let run = Run::over(store, &state, query, &names, asking);
     let data_end_us = run.data_end_us();
-    let mut parts = run.all_buckets(asking.threads)?;
-    parts.sort_by_key(|part| part.bucket);
-    let events = parts.iter().map(|part| part.events).sum();
-    let found: Vec<Found> = parts.into_iter().map(|part| part.found).collect();
-    let mut findings = join(query, found)?;
+    let workers = run.all_buckets(asking.threads)?;
+    let events = workers.iter().map(|worker| worker.events).sum();
+    let mut findings = worker::join(query, workers)?;
     let names = names.sorted_into(&mut findings);
     Ok(Answer {
         findings,
@@ -117,12 +122,12 @@ pub(crate) fn answer_in_full(
 
 /// The days whose rows matter: those asked for, earlier ones for covariates, and later ones for
 /// windows that run past the end.
-fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
+fn days_to_read(query: &Query) -> (i64, i64) {
     let whole_days = |seconds: Option<u64>| {
         let days = seconds.map_or(0, |seconds| seconds.div_ceil(86_400));
         i64::try_from(days).unwrap_or(i64::MAX)
     };
-    let (first, last) = match query {
+    match query {
         Query::UnitMetric { metric, days, .. } => {
             let before = whole_days(metric.covariate_seconds);
             (days.first.saturating_sub(before), days.last)
@@ -137,32 +142,52 @@ fn days_to_read(query: &Query, state: &LakeState) -> Vec<i64> {
         | Query::Adoption { days, .. }
         | Query::Retention { days, .. } => (days.first, days.last),
         Query::Lifecycle { days, .. } => (i64::MIN, days.last),
-    };
-    let known = state.days().into_keys();
-    known.filter(|day| (first..=last).contains(day)).collect()
+    }
 }
 
-/// Does some work for buckets with so many threads; the outcomes come in no order.
-fn per_bucket<T: Send>(
+/// Does some work for buckets with so many threads, each with a state of its own; returns the
+/// states, or the first failure.
+///
+/// Neighbouring buckets may lie in one row group, which one thread decodes while another would
+/// wait for it. So the first buckets given out lie far apart, and each thread goes on from there.
+fn per_bucket<S: Send, E: Send>(
     buckets: Range<u16>,
     threads: usize,
-    work: impl Fn(u16) -> T + Sync,
-) -> Vec<T> {
-    let next = AtomicU16::new(buckets.start);
-    let done = Mutex::new(Vec::new());
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, u16) -> Result<(), E> + Sync,
+) -> Result<Vec<S>, E> {
+    let threads = u16::try_from(threads.max(1)).unwrap_or(u16::MAX);
+    let count = buckets.end.saturating_sub(buckets.start);
+    let stretch = count.div_ceil(threads);
+    let next = AtomicU16::new(0);
+    let has_failed = AtomicBool::new(false);
+    let done = Mutex::new(Ok(Vec::new()));
     let run = || {
-        loop {
-            let bucket = next.fetch_add(1, Ordering::Relaxed);
-            if bucket >= buckets.end {
-                return;
+        let mut state = start();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !has_failed.load(Ordering::Relaxed) {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let row = turn / threads;
+            if row >= stretch {
+                break;
             }
-            let outcome = work(bucket);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push(outcome);
+            let place = (turn % threads) * stretch + row;
+            if place < count {
+                outcome = work(&mut state, buckets.start + place);
+            }
+        }
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        match (outcome, done.as_mut()) {
+            (Ok(()), Ok(states)) => states.push(state),
+            (Ok(()), Err(_)) => {}
+            (Err(error), _) => {
+                has_failed.store(true, Ordering::Relaxed);
+                *done = Err(error);
+            }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.max(1) {
+        for _ in 1..threads {
             scope.spawn(run);
         }
         run();
@@ -170,28 +195,31 @@ fn per_bucket<T: Send>(
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-enum Found {
-    Metric(UnitMeasurements),
-    Journey(JourneyReport),
-    Usage(Usage),
-    Adoption(Adoption),
-    Retention(Retention),
-    Lifecycle(Lifecycle),
+/// Does some work for buckets with so many threads; the outcomes come in no order.
+fn each_bucket<T: Send>(
+    buckets: Range<u16>,
+    threads: usize,
+    work: impl Fn(u16) -> T + Sync,
+) -> Vec<T> {
+    let done = per_bucket(buckets, threads, Vec::new, |done, bucket| {
+        done.push(work(bucket));
+        Ok::<(), Infallible>(())
+    });
+    match done {
+        Ok(done) => done.into_iter().flatten().collect(),
+        Err(never) => match never {},
+    }
 }
 
-struct Part {
-    bucket: u16,
-    found: Found,
-    events: u64,
-}
-
+/// A question over the files of one moment.
 struct Run<'r> {
     store: &'r ColumnStore,
     state: &'r LakeState,
     query: &'r Query,
     names: &'r Names,
     asking: Asking<'r>,
-    days: Vec<i64>,
+    /// The days to read with their files.
+    days: Vec<(i64, Vec<&'r FileMeta>)>,
     end_us: i64,
     /// Merged units by bucket: what the scan leaves out.
     merged: BTreeMap<u16, Vec<bool>>,
@@ -205,14 +233,17 @@ impl<'r> Run<'r> {
         names: &'r Names,
         asking: Asking<'r>,
     ) -> Self {
-        let days = days_to_read(query, state);
+        let (first, last) = days_to_read(query);
+        let days = state.days().into_iter();
         let mut run = Self {
             store,
             state,
             query,
             names,
             asking,
-            days,
+            days: days
+                .filter(|(day, _)| (first..=last).contains(day))
+                .collect(),
             end_us: i64::MIN,
             merged: persons::merged_by_bucket(&state.aliases),
         };
@@ -222,34 +253,46 @@ impl<'r> Run<'r> {
     }
 
     fn data_end_us(&self) -> Option<i64> {
-        let files = self.state.files.values();
-        let read = files.filter(|file| self.days.contains(&file.day));
-        read.filter_map(|file| file.last_time_us).max()
+        let files = self.days.iter().flat_map(|(_, files)| files);
+        files.filter_map(|file| file.last_time_us).max()
     }
 
-    fn all_buckets(&self, threads: usize) -> Result<Vec<Part>, QueryError> {
+    fn all_buckets(&self, threads: usize) -> Result<Vec<Worker<'_>>, QueryError> {
         let mut all = Vec::new();
         let homes = 0..self.state.buckets;
         if let (Some(key), Query::Journey { journey, days, .. }) = (self.key(), self.query) {
-            return keyed::Keyed::new(self, key, journey, *days).all(homes, threads);
+            let (report, rows) = Keyed::new(self, key, journey, *days).all(homes, threads)?;
+            return Ok(vec![Worker::of_journey(self, report, rows)]);
         }
         persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
             let nobody = Persons::default();
-            let parts = per_bucket(homes, threads, |bucket| {
-                self.bucket(bucket, persons.get(&bucket).unwrap_or(&nobody))
+            let start = || Worker::new(self);
+            let workers = per_bucket(homes, threads, start, |worker, bucket| {
+                worker.bucket(bucket, persons.get(&bucket).unwrap_or(&nobody))
             });
-            for part in parts {
-                all.push(part?);
-            }
+            all.extend(workers?);
             Ok(())
         })?;
         Ok(all)
     }
 
+    /// The question's filters in parts that a mask has bits for; at least one.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let filters = self.query.filters().len();
+        let starts = (0..filters.max(1)).step_by(FILTERS_AT_ONCE);
+        starts
+            .map(|start| start..filters.min(start + FILTERS_AT_ONCE))
+            .collect()
+    }
+
+    /// The units of a bucket that are one of a person's several, as a flag by ordinal.
+    fn merged_in(&self, bucket: u16) -> &[bool] {
+        self.merged.get(&bucket).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether a unit is one of a person's several.
     fn is_merged(&self, bucket: u16, unit: u32) -> bool {
-        let merged = self.merged.get(&bucket);
-        merged.is_some_and(|merged| is_set(merged, unit))
+        is_set(self.merged_in(bucket), unit)
     }
 
     /// Without filters, any event is activity.
@@ -273,12 +316,6 @@ impl<'r> Run<'r> {
         matches!(self.query, Query::Journey { journey, .. } if journey.order == StepOrder::Strict)
     }
 
-    fn classifier(&self) -> Classifier<'_> {
-        let filters = self.query.filters();
-        self.store
-            .with_texts(|texts| Classifier::new(&filters, texts))
-    }
-
     fn with_properties(&self) -> bool {
         let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
         let filters = self.query.filters();
@@ -287,80 +324,34 @@ impl<'r> Run<'r> {
     }
 
     /// The rows of a bucket, day by day.
-    fn rows(&self, bucket: u16) -> Result<Vec<Arc<Rows>>, QueryError> {
+    fn blocks(&self, bucket: u16) -> Result<DayBlocks, QueryError> {
         let with_properties = self.with_properties();
-        let days = self.days.iter().map(|day| {
+        let days = self.days.iter().map(|(day, files)| {
             if self.asking.given_up.load(Ordering::Relaxed) {
                 return Err(QueryError::GivenUp);
             }
-            let rows = self
+            let block = self
                 .store
-                .day_rows(self.state, *day, bucket, with_properties);
-            Ok(rows?)
+                .day_block(self.state, *day, files, bucket, with_properties);
+            Ok((*day, block?))
         });
         days.collect()
     }
 
-    fn bucket(&self, bucket: u16, persons: &Persons) -> Result<Part, QueryError> {
-        let days = self.rows(bucket)?;
-        let units = usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX);
-        // What merged units did comes gathered, behind what all others did.
-        let is_own = |unit: u32| !self.is_merged(bucket, unit);
-        let assignments = match self.query.grouping() {
-            Some(_) => {
-                let days = days.iter().map(AsRef::as_ref);
-                let own = days.flat_map(|rows| self.exposures_in(rows));
-                let own = own.map(|(_, exposure)| exposure);
-                let own = own.filter(|exposure| is_own(exposure.unit));
-                assign_units(units, own.chain(persons.exposures.iter().copied()))
-            }
-            None => vec![Assignment::EVERYONE; units],
-        };
-        let classifier = self.classifier();
-        let wants_any = self.wants_any();
-        let events = days
-            .iter()
-            .flat_map(|rows| classifier.events(rows, wants_any))
-            .filter(|event| is_own(event.unit))
-            .chain(persons.events.iter().copied());
-        let found = match self.query {
-            Query::UnitMetric { metric, .. } => {
-                let base = u64::from(bucket) << 32;
-                Found::Metric(measure_units(
-                    metric,
-                    &assignments,
-                    events,
-                    self.end_us,
-                    base,
-                ))
-            }
-            Query::Journey { journey, days, .. } => Found::Journey(fold_journey(
-                journey,
-                &assignments,
-                *days,
-                events,
-                self.end_us,
-            )),
-            Query::Usage { .. } => Found::Usage(Usage::of(units, events)),
-            Query::Adoption {
-                days, period_days, ..
-            } => Found::Adoption(Adoption::of(&assignments, days.first, *period_days, events)),
-            Query::Retention {
-                days, period_days, ..
-            } => Found::Retention(Retention::of(units, days.first, *period_days, events)),
-            Query::Lifecycle {
-                days, period_days, ..
-            } => Found::Lifecycle(Lifecycle::of(units, *days, *period_days, events)),
-        };
-        Ok(Part {
-            bucket,
-            found,
-            events: days.iter().map(|rows| rows.len() as u64).sum(),
-        })
+    fn units(&self, bucket: u16) -> usize {
+        usize::try_from(self.store.unit_count(bucket)).unwrap_or(usize::MAX)
     }
 
-    /// The exposures that assign units, with the rows they stand in.
-    fn exposures_in(&self, rows: &Rows) -> Vec<(usize, ExposureEvent)> {
+    /// Made once the rows to be classified are decoded, since only then all their names are known.
+    fn classifier(&self) -> Classifier<'r> {
+        let filters = self.query.filters();
+        let with_values = matches!(self.query, Query::UnitMetric { .. });
+        self.store
+            .with_texts(|texts| Classifier::new(&filters, texts, with_values))
+    }
+
+    /// The exposures of a day that assign units, with the rows they stand in.
+    fn exposures_in(&self, day: i64, block: &Block) -> Vec<(usize, ExposureEvent)> {
         let mut exposures = Vec::new();
         let by = self.query.grouping();
         let flag = by.and_then(|by| self.store.with_texts(|texts| texts.find(&by.flag)));
@@ -373,30 +364,50 @@ impl<'r> Run<'r> {
             | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } | Query::Lifecycle { .. } => Days::ALL,
         };
-        for (row, variant) in &rows.variants {
-            let is_meant = rows.name.get(*row) == Some(&flag)
-                && rows.kind.get(*row) == Some(&EventKind::Exposure);
-            let time_us = rows.time_us.get(*row).copied().unwrap_or(0);
-            let day = time_us.div_euclid(DAY_US);
-            if !is_meant || !(asked.first..=asked.last).contains(&day) {
+        let meant = block
+            .sorts()
+            .iter()
+            .position(|sort| sort.kind == EventKind::Exposure && sort.name == flag);
+        if meant.is_none() || !(asked.first..=asked.last).contains(&day) {
+            return exposures;
+        }
+        let mut known: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut number_of = |variant: u32| {
+            let number = || {
+                let store = self.store;
+                store.with_texts(|texts| self.names.of(texts.get(variant)))
+            };
+            *known.entry(variant).or_insert_with(number)
+        };
+        let mut times = block.times();
+        for (row, variant) in block.variants() {
+            if Some(block.code(row)) != meant {
                 continue;
             }
-            let variant = self
-                .store
-                .with_texts(|texts| self.names.of(texts.get(*variant)));
             let segment = by.segment.as_deref().map_or(0, |property| {
-                let text = classify::property_as_text(rows.property_text(*row), property);
+                let text = classify::property_as_text(block.property_text(row), property);
                 text.map_or(0, |text| self.names.of(&text))
             });
             let exposure = ExposureEvent {
-                unit: rows.unit.get(*row).copied().unwrap_or(u32::MAX),
-                time_us,
-                variant,
+                unit: block.unit(row),
+                time_us: times.of(row),
+                variant: number_of(variant),
                 segment,
             };
-            exposures.push((*row, exposure));
+            exposures.push((row, exposure));
         }
         exposures
+    }
+
+    /// The exposures of a bucket's units that are persons by themselves.
+    fn own_exposures(&self, bucket: u16, days: &[(i64, Arc<Block>)]) -> Vec<ExposureEvent> {
+        let merged = self.merged_in(bucket);
+        let found = days.iter();
+        let found = found.flat_map(|(day, block)| self.exposures_in(*day, block));
+        let found = found.map(|(_, exposure)| exposure);
+        found
+            .filter(|exposure| !is_set(merged, exposure.unit))
+            .collect()
     }
 }
 
@@ -404,50 +415,4 @@ impl<'r> Run<'r> {
 fn is_set(flags: &[bool], unit: u32) -> bool {
     let at = usize::try_from(unit).unwrap_or(usize::MAX);
     flags.get(at).copied().unwrap_or(false)
-}
-
-/// The moments in which a chain may begin.
-fn entry_us(days: Days) -> Range<i64> {
-    let from = days.first.saturating_mul(DAY_US);
-    from..days.last.saturating_add(1).saturating_mul(DAY_US)
-}
-
-fn fold_journey(
-    journey: &JourneyDefinition,
-    assignments: &[Assignment],
-    days: Days,
-    events: impl Iterator<Item = ClassifiedEvent>,
-    end_us: i64,
-) -> JourneyReport {
-    let mut fold = JourneyFold::new(journey, assignments, entry_us(days));
-    for event in events {
-        fold.push(event);
-    }
-    fold.finish(end_us)
-}
-
-fn join(query: &Query, found: Vec<Found>) -> Result<Findings, QueryError> {
-    let (mut metric, mut journey) = (Vec::new(), JourneyReport::default());
-    let (mut usage, mut retention) = (Usage::default(), Retention::default());
-    let (mut adoption, mut lifecycle) = (Adoption::default(), Lifecycle::default());
-    for part in found {
-        match part {
-            Found::Metric(part) => metric.push(part),
-            Found::Journey(part) => journey.merge(part),
-            Found::Usage(part) => usage.merge(&part),
-            Found::Adoption(part) => adoption.merge(&part),
-            Found::Retention(part) => retention.merge(&part),
-            Found::Lifecycle(part) => lifecycle.merge(&part),
-        }
-    }
-    Ok(match query {
-        Query::UnitMetric {
-            metric: definition, ..
-        } => Findings::UnitMetric(summarise(definition, &metric)?),
-        Query::Journey { .. } => Findings::Journey(journey),
-        Query::Usage { .. } => Findings::Usage(usage),
-        Query::Adoption { .. } => Findings::Adoption(adoption),
-        Query::Retention { .. } => Findings::Retention(retention),
-        Query::Lifecycle { .. } => Findings::Lifecycle(lifecycle),
-    })
 }

@@ -81,7 +81,7 @@ fn events(numbers: impl IntoIterator<Item = u64>) -> Vec<Event> {
     parsed.accepted
 }
 
-fn all_rows(lake: &Lake) -> Vec<Arc<Rows>> {
+fn all_rows(lake: &Lake) -> Vec<Rows> {
     let state = lake.columns().state();
     let mut all = Vec::new();
     for bucket in 0..state.buckets {

@@ -13,7 +13,7 @@ use tidegate_lake::{ColumnOptions, Lake, LakeOptions, LogOptions, QueryError, Si
 use tidegate_metrics::{
     Answer, Days, Event, EventFilter, EventId, EventKind, Exclusion, Findings, Grouping,
     JourneyDefinition, Measure, MetricDefinition, PropertyFilter, PropertyTest, PropertyValue,
-    Query, Reentry, Scalar, Step, StepOrder, Winsorise,
+    Query, Reentry, Scalar, Step, StepOrder, TimedFrom, Winsorise,
 };
 
 const DAY_US: i64 = 86_400_000_000;
@@ -255,6 +255,7 @@ fn journey(order: StepOrder) -> JourneyDefinition {
         },
         reentry: Reentry::Once,
         key: None,
+        timed_from: TimedFrom::LatestStart,
     }
 }
 
@@ -400,6 +401,73 @@ proptest! {
             (place, group.exposed)
         }).collect();
         prop_assert_eq!(counted, exposed);
+    }
+
+    /// More filters than a mask has bits, some with tests on properties, some of one name.
+    #[test]
+    fn usage_adoption_and_retention_equal_a_recount_over_raw_events(
+        events in any_events(), flush_every in 1usize..40, is_compacted: bool, count in 1usize..100
+    ) {
+        let lake = lake_of(&events, flush_every, 4, is_compacted);
+        let filters: Vec<EventFilter> = (0..count)
+            .map(|number| match number % 3 {
+                0 => german(&format!("n{}", number % 4)),
+                _ => EventFilter::named(&format!("n{}", number % 5)),
+            })
+            .collect();
+        let days = Days { first: FIRST_DAY + 1, last: FIRST_DAY + 8 };
+        let day_of = |event: &Event| event.time_us.div_euclid(DAY_US);
+        let asked: Vec<&Event> = events
+            .iter()
+            .filter(|event| (days.first..=days.last).contains(&day_of(event)))
+            .collect();
+        let mut by_day: BTreeMap<(i64, usize), (u64, BTreeSet<&str>)> = BTreeMap::new();
+        let mut by_period: BTreeMap<(i64, usize), (u64, BTreeSet<&str>)> = BTreeMap::new();
+        let mut active: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+        for event in &asked {
+            let period = (day_of(event) - days.first) / 3;
+            for (filter, _) in filters.iter().enumerate().filter(|(_, filter)| filter.matches(event)) {
+                for (cells, place) in [(&mut by_day, day_of(event)), (&mut by_period, period)] {
+                    let cell = cells.entry((place, filter)).or_default();
+                    cell.0 += 1;
+                    cell.1.insert(&event.unit);
+                }
+                active.entry(&event.unit).or_default().insert(period);
+            }
+        }
+        let counted = |cells: BTreeMap<(i64, usize), (u64, BTreeSet<&str>)>| -> BTreeMap<_, _> {
+            let cells = cells.into_iter();
+            cells.map(|(place, (events, units))| (place, (events, units.len() as u64))).collect()
+        };
+
+        let usage = Query::Usage { events: filters.clone(), days };
+        let answer = lake.answer(&usage, 2).unwrap();
+        let Findings::Usage(found) = answer.findings else { panic!("usage was asked") };
+        let found: BTreeMap<_, _> =
+            found.cells.into_iter().map(|(place, cell)| (place, (cell.events, cell.units))).collect();
+        prop_assert_eq!(found, counted(by_day));
+
+        let adoption = Query::Adoption { events: filters.clone(), by: None, days, period_days: 3 };
+        let answer = lake.answer(&adoption, 2).unwrap();
+        let Findings::Adoption(found) = answer.findings else { panic!("adoption was asked") };
+        let found: BTreeMap<_, _> = found
+            .cells
+            .into_iter()
+            .map(|(key, cell)| ((key.period, key.filter), (cell.events, cell.units)))
+            .collect();
+        prop_assert_eq!(found, counted(by_period));
+
+        let retention = Query::Retention { events: filters, days, period_days: 3 };
+        let answer = lake.answer(&retention, 2).unwrap();
+        let Findings::Retention(found) = answer.findings else { panic!("retention was asked") };
+        let mut expected: BTreeMap<(i64, i64), u64> = BTreeMap::new();
+        for periods in active.values() {
+            for period in periods {
+                let first = periods.first().unwrap();
+                *expected.entry((*first, period - first)).or_default() += 1;
+            }
+        }
+        prop_assert_eq!(found.cells, expected);
     }
 
     /// Arrival order, copies, flushes, buckets, compaction, threads: nothing changes an answer.

@@ -67,6 +67,62 @@ impl Assignment {
     }
 }
 
+/// The units of a bucket by ordinal, and from when each counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Arms<'a> {
+    /// So many units, all of one group, that count from the beginning of time.
+    Everyone(usize),
+    /// Units by their exposures.
+    Exposed(&'a [Assignment]),
+}
+
+impl Arms<'_> {
+    /// How many units there are.
+    #[must_use]
+    pub fn units(&self) -> usize {
+        match self {
+            Self::Everyone(units) => *units,
+            Self::Exposed(assignments) => assignments.len(),
+        }
+    }
+
+    /// Where a unit belongs; `None` beyond the last.
+    #[must_use]
+    pub fn of(&self, unit: usize) -> Option<Assignment> {
+        match self {
+            Self::Everyone(units) => (unit < *units).then_some(Assignment::EVERYONE),
+            Self::Exposed(assignments) => assignments.get(unit).copied(),
+        }
+    }
+
+    /// From when a unit's events count; `None` if they do not.
+    #[must_use]
+    pub fn since_us(&self, unit: usize) -> Option<i64> {
+        match self {
+            Self::Everyone(units) => (unit < *units).then_some(i64::MIN),
+            Self::Exposed(assignments) => assignments.get(unit)?.counts_since_us(),
+        }
+    }
+}
+
+impl<'a> From<&'a [Assignment]> for Arms<'a> {
+    fn from(assignments: &'a [Assignment]) -> Self {
+        Self::Exposed(assignments)
+    }
+}
+
+impl<'a> From<&'a Vec<Assignment>> for Arms<'a> {
+    fn from(assignments: &'a Vec<Assignment>) -> Self {
+        Self::Exposed(assignments)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Assignment; N]> for Arms<'a> {
+    fn from(assignments: &'a [Assignment; N]) -> Self {
+        Self::Exposed(assignments)
+    }
+}
+
 /// Assigns every unit below `units`.
 #[must_use]
 pub fn assign_units(

@@ -8,7 +8,8 @@
 //! both inclusive, both in elapsed time and past the end of the range. One event serves one step
 //! of a chain. An exclusion event between two steps drops the chains waiting there. A unit counts
 //! once, at the highest step it ever reached; the report says how many reached *at least* each
-//! step. Durations are those of the chain with the latest start at the unit's first arrival.
+//! step. Durations are those of the chain with the latest start at the unit's first arrival; the
+//! time to completion may be asked for from the unit's first entry instead.
 //!
 //! With a *key* only events with the same value of a property make a chain, and events without it
 //! are no part of the journey. What is counted is the unit, once, at the highest step that any of
@@ -31,7 +32,7 @@ mod report;
 mod tests;
 
 use crate::EventFilter;
-pub use fold::{ClassifiedEvent, JourneyFold};
+pub use fold::{ClassifiedEvent, JourneyFold, JourneyMemory};
 pub use report::{JourneyGroup, JourneyReport};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,24 @@ pub enum Reentry {
     Once,
     /// Besides, its completions are counted; no event serves two of them.
     EveryCompletion,
+}
+
+/// From where the time to completion runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimedFrom {
+    /// From the first event of the chain that completes, which is the one with the latest start.
+    #[default]
+    LatestStart,
+    /// From the unit's first entry: the first event of the first step, whatever came of it.
+    FirstEntry,
+}
+
+impl TimedFrom {
+    // Serde hands over a reference.
+    fn is_latest_start(&self) -> bool {
+        *self == Self::LatestStart
+    }
 }
 
 /// One step.
@@ -130,6 +149,9 @@ pub struct JourneyDefinition {
     /// What the events of a chain must share besides their unit, or instead of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<JourneyKey>,
+    /// From where the time to completion runs.
+    #[serde(default, skip_serializing_if = "TimedFrom::is_latest_start")]
+    pub timed_from: TimedFrom,
 }
 
 /// Why a definition cannot be used, with a JSON pointer.
@@ -185,6 +207,10 @@ impl JourneyDefinition {
                     refuse(format!("/steps/{index}/within_seconds"), detail);
                 }
             }
+        }
+        if self.order == StepOrder::Any && self.timed_from == TimedFrom::FirstEntry {
+            let detail = "steps in any order have no first one to count from";
+            refuse("/timed_from".to_owned(), detail);
         }
         if self.order == StepOrder::Strict && !self.exclusions.is_empty() {
             let detail = "a strict journey excludes every other event already";

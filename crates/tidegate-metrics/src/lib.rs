@@ -21,20 +21,23 @@ mod measure;
 mod query;
 pub mod report;
 
-pub use activity::{Adoption, AdoptionKey, Retention, Usage, UsageCell};
+pub use activity::{
+    Adoption, AdoptionKey, DistinctUnits, Retention, RetentionFold, Usage, UsageCell, UsageTally,
+};
 pub use event::id::{EventId, InvalidEventId, TraceId};
 pub use event::rfc3339::{InvalidTime, format_rfc3339, parse_rfc3339};
 pub use event::{
     Event, EventKind, Properties, PropertyValue, ServedFlags, UnknownEventKind, unit_hash,
 };
-pub use exposure::{Assignment, ExposureEvent, assign_units};
+pub use exposure::{Arms, Assignment, ExposureEvent, assign_units};
 pub use filter::{EventFilter, PropertyFilter, PropertyTest, Scalar};
 pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
 };
 pub use journey::{
     ClassifiedEvent, Counted, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold,
-    JourneyGroup, JourneyKey, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step, StepOrder,
+    JourneyGroup, JourneyKey, JourneyMemory, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry,
+    Step, StepOrder, TimedFrom,
 };
 pub use lifecycle::{Lifecycle, LifecycleCell};
 pub use live::{

@@ -92,49 +92,74 @@ pub fn measure_units(
     end_us: i64,
     unit_base: u64,
 ) -> UnitMeasurements {
-    let mut folded = vec![Accumulator::default(); assignments.len()];
+    // Units that count are few of all, so their accumulators stand close together.
+    let mut places = vec![NOWHERE; assignments.len()];
+    let mut folded: Vec<Folded> = Vec::new();
     let mut measured = UnitMeasurements::default();
+    for (ordinal, (assignment, place)) in (0u32..).zip(assignments.iter().zip(&mut places)) {
+        measured.mixed_units += u64::from(assignment.is_mixed);
+        if let Some(since_us) = assignment.counts_since_us() {
+            *place = u32::try_from(folded.len()).unwrap_or(NOWHERE);
+            folded.push(Folded {
+                ordinal,
+                variant: assignment.variant,
+                segment: assignment.segment,
+                since_us,
+                of_unit: Accumulator::default(),
+            });
+        }
+    }
     let is_quantile = matches!(metric.measure, Measure::Quantile { .. });
     let covariate_us = metric.covariate_us();
     for event in events {
         let at = usize::try_from(event.unit).unwrap_or(usize::MAX);
-        let Some((assignment, unit)) = assignments.get(at).zip(folded.get_mut(at)) else {
+        let place = places.get(at).copied().unwrap_or(NOWHERE);
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        let Some(unit) = folded.get_mut(place) else {
             continue;
         };
-        let Some(since_us) = assignment.counts_since_us() else {
-            continue;
-        };
-        unit.fold(&metric.measure, &event, since_us, covariate_us);
+        let since_us = unit.since_us;
+        unit.of_unit
+            .fold(&metric.measure, &event, since_us, covariate_us);
         if is_quantile && event.time_us >= since_us && event.is_observation() {
             measured.observations.push(Observation {
                 unit: unit_base + u64::from(event.unit),
-                variant: assignment.variant,
-                segment: assignment.segment,
+                variant: unit.variant,
+                segment: unit.segment,
                 value: event.value,
             });
         }
     }
     let window_us = metric.measure.window_us();
-    for (number, (assignment, unit)) in (unit_base..).zip(assignments.iter().zip(&folded)) {
-        measured.mixed_units += u64::from(assignment.is_mixed);
-        let Some(since_us) = assignment.counts_since_us() else {
-            continue;
-        };
-        let Some(values) = unit.values(&metric.measure) else {
+    measured.units.reserve(folded.len());
+    for unit in &folded {
+        let Some(values) = unit.of_unit.values(&metric.measure) else {
             measured.incomplete_units += 1;
             continue;
         };
-        let is_open = window_us.is_some_and(|window| since_us.saturating_add(window) > end_us);
+        let is_open = window_us.is_some_and(|window| unit.since_us.saturating_add(window) > end_us);
         measured.immature_units += u64::from(is_open);
         measured.units.push(UnitMeasurement {
-            unit: number,
-            variant: assignment.variant,
-            segment: assignment.segment,
+            unit: unit_base + u64::from(unit.ordinal),
+            variant: unit.variant,
+            segment: unit.segment,
             values,
-            covariates: unit.before(&metric.measure),
+            covariates: unit.of_unit.before(&metric.measure),
         });
     }
     measured
+}
+
+/// No place among the units that count.
+const NOWHERE: u32 = u32::MAX;
+
+/// A unit that counts, and what its events add up to.
+struct Folded {
+    ordinal: u32,
+    variant: u32,
+    segment: u32,
+    since_us: i64,
+    of_unit: Accumulator,
 }
 
 impl ClassifiedEvent {

@@ -9,7 +9,7 @@ use crate::{Adoption, EventFilter, Lifecycle, Retention, Usage};
 use serde::{Deserialize, Serialize};
 
 /// The most events a usage question may name.
-pub const MAX_USAGE_EVENTS: usize = 64;
+pub const MAX_USAGE_EVENTS: usize = 256;
 
 /// A span of event time: whole UTC days since 1970, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +170,7 @@ impl Query {
             | Self::Lifecycle { events, .. }
                 if events.len() > MAX_USAGE_EVENTS =>
             {
-                problem("/events", "ask for at most 64 events at once")
+                problem("/events", "ask for at most 256 events at once")
             }
             Self::Usage { events, .. } | Self::Adoption { events, .. } if events.is_empty() => {
                 problem("/events", "name at least one event")

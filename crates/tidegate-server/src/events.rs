@@ -52,7 +52,7 @@ pub struct Events {
 }
 
 /// Bytes of decoded rows over all projects.
-const HOT_BYTES: usize = 768 << 20;
+const HOT_BYTES: usize = 896 << 20;
 /// Bytes of metrics kept up over all projects.
 const KEPT_BYTES: usize = 256 << 20;
 

@@ -9,7 +9,7 @@
 //! the erasure without undoing it.
 
 use super::ColumnError;
-use super::file::{groups_of, read_batches};
+use super::file::{Wanted, groups_of, read_batches};
 use super::manifest::{FileMeta, Record};
 use super::schema::column;
 use super::store::ColumnStore;
@@ -222,9 +222,11 @@ impl ColumnStore {
         read_batches(
             self.io.as_ref(),
             &path,
-            Some(groups),
-            Some(&columns),
-            None,
+            Wanted {
+                groups: Some(groups),
+                columns: Some(&columns),
+                ..Wanted::default()
+            },
             &mut |batch| {
                 let wrong = || ColumnError::damaged(&path, "not an event file");
                 let mut keys = batch.columns().iter();

@@ -10,9 +10,11 @@ use bytes::{Buf, Bytes};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -125,6 +127,14 @@ struct Source {
     bytes: u64,
 }
 
+impl Source {
+    fn open(io: &dyn LakeIo, path: &Path) -> Result<Self, ColumnError> {
+        let file = io.open(path).map_err(|e| ColumnError::io(path, e))?;
+        let bytes = file.byte_len().map_err(|e| ColumnError::io(path, e))?;
+        Ok(Self { file, bytes })
+    }
+}
+
 impl Length for Source {
     fn len(&self) -> u64 {
         self.bytes
@@ -148,6 +158,47 @@ impl ChunkReader for Source {
     }
 }
 
+/// The footer of a Parquet file: where its row groups and columns lie. Reading it costs as much as
+/// decoding a thousand rows, so whoever reads a file in parts keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Footer(ArrowReaderMetadata);
+
+impl Footer {
+    /// Reads the footer, of a file that is to be read as a schema of equal meaning.
+    pub(super) fn read(
+        io: &dyn LakeIo,
+        path: &Path,
+        schema: SchemaRef,
+    ) -> Result<Self, ColumnError> {
+        let source = Source::open(io, path)?;
+        let options = ArrowReaderOptions::new().with_schema(schema);
+        let metadata = ArrowReaderMetadata::load(&source, options);
+        metadata
+            .map(Self)
+            .map_err(|e| ColumnError::parquet(path, &e))
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.metadata().memory_size()
+    }
+
+    /// Whether a column has no value in some row groups, or in any.
+    pub(super) fn is_all_null(&self, groups: Option<&[usize]>, column: usize) -> bool {
+        let all = self.0.metadata().row_groups();
+        let is_null = |group: &RowGroupMetaData| {
+            let chunk = group.columns().get(column);
+            let nulls = chunk.and_then(|chunk| chunk.statistics()?.null_count_opt());
+            nulls.is_some() && nulls == u64::try_from(group.num_rows()).ok()
+        };
+        match groups {
+            Some(groups) => groups
+                .iter()
+                .all(|group| all.get(*group).is_some_and(is_null)),
+            None => all.iter().all(is_null),
+        }
+    }
+}
+
 /// What of a Parquet file is read.
 #[derive(Debug, Default)]
 pub(super) struct Wanted<'w> {
@@ -155,8 +206,8 @@ pub(super) struct Wanted<'w> {
     pub(super) groups: Option<Vec<usize>>,
     /// Columns; all if not said.
     pub(super) columns: Option<&'w [usize]>,
-    /// A schema of equal meaning to read as.
-    pub(super) schema: Option<SchemaRef>,
+    /// The footer, if it is known, with the schema to read as.
+    pub(super) footer: Option<Footer>,
     /// Rows in a batch.
     pub(super) batch_rows: Option<usize>,
 }
@@ -173,17 +224,15 @@ impl Batches {
         path: &Path,
         wanted: Wanted<'_>,
     ) -> Result<Self, ColumnError> {
-        let file = io.open(path).map_err(|e| ColumnError::io(path, e))?;
-        let bytes = file.byte_len().map_err(|e| ColumnError::io(path, e))?;
         let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(path, e);
-        let mut options = ArrowReaderOptions::new();
-        if let Some(schema) = wanted.schema {
-            options = options.with_schema(schema);
-        }
-        let source = Source { file, bytes };
-        let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(source, options)
-            .map_err(|e| refuse(&e))?
-            .with_batch_size(wanted.batch_rows.unwrap_or(1 << 16));
+        let source = Source::open(io, path)?;
+        let builder = match wanted.footer {
+            Some(Footer(metadata)) => {
+                ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
+            }
+            None => ParquetRecordBatchReaderBuilder::try_new(source).map_err(|e| refuse(&e))?,
+        };
+        let mut builder = builder.with_batch_size(wanted.batch_rows.unwrap_or(1 << 16));
         if let Some(columns) = wanted.columns {
             let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
             builder = builder.with_projection(mask);
@@ -216,22 +265,13 @@ impl Iterator for Batches {
     }
 }
 
-/// Reads some row groups and columns of a Parquet file, as a schema of equal meaning if one is
-/// given. `each` sees the batches in order.
+/// Reads some row groups and columns of a Parquet file. `each` sees the batches in order.
 pub(super) fn read_batches(
     io: &dyn LakeIo,
     path: &Path,
-    groups: Option<Vec<usize>>,
-    columns: Option<&[usize]>,
-    schema: Option<SchemaRef>,
+    wanted: Wanted<'_>,
     each: &mut dyn FnMut(RecordBatch) -> Result<(), ColumnError>,
 ) -> Result<(), ColumnError> {
-    let wanted = Wanted {
-        groups,
-        columns,
-        schema,
-        batch_rows: None,
-    };
     for batch in Batches::open(io, path, wanted)? {
         each(batch?)?;
     }

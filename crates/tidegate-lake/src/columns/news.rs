@@ -4,36 +4,37 @@
 //! something older is not recognised here, and is for the reader to tell by its time.
 
 use super::ColumnError;
-use super::manifest::LakeState;
-use super::rows::{Part, Rows, Scan};
+use super::block::Block;
+use super::manifest::{FileMeta, LakeState};
+use super::scan::NewRows;
 use super::store::ColumnStore;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Blocks of a bucket with their days.
+pub(crate) type DayBlocks = Vec<(i64, Arc<Block>)>;
+/// What is new of each bucket, by day.
+pub(crate) type News = BTreeMap<u16, Vec<(i64, NewRows)>>;
 
 impl ColumnStore {
-    /// The new rows of some days, by bucket, in time order within each day.
+    /// The new rows of some days, by bucket. Putting them in order is left to whoever has the
+    /// bucket in hand.
     pub(crate) fn rows_since(
         &self,
         state: &LakeState,
-        days: &[i64],
+        days: &[(i64, Vec<&FileMeta>)],
         from_sequence: u64,
         with_properties: bool,
-    ) -> Result<BTreeMap<u16, Vec<Rows>>, ColumnError> {
-        let mut found: BTreeMap<u16, Vec<Rows>> = BTreeMap::new();
-        for day in days {
-            let files = state.files_of(*day);
-            let newer = files
-                .into_iter()
-                .filter(|file| file.end_sequence > from_sequence);
-            let scan = self.scan(state, with_properties);
-            let mut parts: Vec<Part> = Vec::new();
-            for file in newer {
-                parts.push(scan.news(file, from_sequence, self.texts())?);
-            }
-            for bucket in 0..state.buckets {
-                let rows = Scan::merged(&parts, bucket);
-                if !rows.is_empty() {
-                    found.entry(bucket).or_default().push(rows);
-                }
+    ) -> Result<News, ColumnError> {
+        let mut found = News::new();
+        let scan = self.scan(state, with_properties);
+        for (day, files) in days {
+            let newer = files.iter().copied();
+            let newer: Vec<&FileMeta> = newer
+                .filter(|file| file.end_sequence > from_sequence)
+                .collect();
+            for (bucket, rows) in scan.news(&newer, from_sequence)? {
+                found.entry(bucket).or_default().push((*day, rows));
             }
         }
         Ok(found)

@@ -32,12 +32,13 @@ pub(super) mod column {
     pub(in crate::columns) const QUARANTINED: usize = 14;
 }
 
-/// An event with its place: bucket, dense ordinal of its unit in the bucket, ingest sequence.
+/// An event with its place: bucket, dense ordinal of its unit in the bucket, time, ingest sequence.
 #[derive(Debug, Clone)]
 pub(super) struct PlacedEvent<'e> {
     pub(super) bucket: u16,
     pub(super) unit: u32,
     pub(super) sequence: u64,
+    pub(super) time_us: i64,
     pub(super) event: &'e Event,
 }
 
@@ -63,14 +64,15 @@ pub(super) fn event_schema() -> Arc<Schema> {
     ]))
 }
 
-/// The same columns with texts as dictionaries, so that a text is looked at once per batch.
+/// The same columns with texts as dictionaries, so that a text is looked at once per batch. Not so
+/// the variant: few rows have one, and a dictionary is made anew where a page has none.
 pub(super) fn reading_schema() -> Arc<Schema> {
     let fields = event_schema()
         .fields()
         .iter()
         .map(|field| {
             let field = field.as_ref().clone();
-            if *field.data_type() == DataType::Utf8 {
+            if *field.data_type() == DataType::Utf8 && field.name() != "variant" {
                 let text =
                     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
                 field.with_data_type(text)

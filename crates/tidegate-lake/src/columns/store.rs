@@ -8,9 +8,11 @@
 
 use super::ColumnError;
 use super::aliases::{AliasLog, Aliases};
-use super::hot::{DayKey, HotMemory, HotTier, Making};
-use super::manifest::{LakeState, Manifest, Record};
-use super::rows::{Rows, Scan, Texts};
+use super::block::Block;
+use super::hot::{HotMemory, HotTier};
+use super::manifest::{FileMeta, LakeState, Manifest, Record};
+use super::rows::{Rows, Texts};
+use super::scan::Scan;
 use super::units::Units;
 use crate::io::LakeIo;
 use crate::query::KeptMemory;
@@ -22,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// How the files are laid out. `buckets` is fixed when a lake is made; later values are ignored.
 #[derive(Debug, Clone)]
 pub struct ColumnOptions {
-    /// Unit buckets, a power of two. More buckets mean less state per bucket.
+    /// Unit buckets, a power of two. More buckets mean less state per bucket: with 65,536 units or
+    /// fewer in one, a row's unit takes two bytes in memory and a unit's state stays in the cache.
     pub buckets: u16,
     /// Rows after which a row group ends at the next bucket boundary.
     pub group_rows: u64,
@@ -41,10 +44,10 @@ pub struct ColumnOptions {
 impl Default for ColumnOptions {
     fn default() -> Self {
         Self {
-            buckets: 64,
+            buckets: 128,
             group_rows: 32_768,
             flush_events: 200_000,
-            hot_bytes: 768 << 20,
+            hot_bytes: 896 << 20,
             gathered_rows: 6_000_000,
             hot_memory: None,
             kept_memory: None,
@@ -219,8 +222,7 @@ impl ColumnStore {
         lock(&self.manifest).has_failed() || self.alias_log().has_failed()
     }
 
-    /// The rows of a bucket on one day (days since 1970 in UTC), from the hot tier if they are
-    /// there.
+    /// The rows of a bucket on one day (days since 1970 in UTC).
     ///
     /// # Errors
     /// [`ColumnError`] if the disk fails or what is stored is damaged.
@@ -230,34 +232,33 @@ impl ColumnStore {
         day: i64,
         bucket: u16,
         with_properties: bool,
-    ) -> Result<Arc<Rows>, ColumnError> {
+    ) -> Result<Rows, ColumnError> {
         let files = state.files_of(day);
-        let making = Making::of(&files, state);
-        let key = DayKey {
-            lake: self.lake,
-            day,
-            bucket,
-            with_properties,
-        };
-        if let Some(rows) = self.hot.day(&key, &making) {
-            return Ok(rows);
-        }
-        let scan = self.scan(state, with_properties);
-        let rows = Arc::new(scan.day(&files, bucket, &self.texts)?);
-        self.hot.put_day(key, making, &rows);
-        Ok(rows)
+        let block = self.day_block(state, day, &files, bucket, with_properties)?;
+        Ok(block.unpack())
     }
 
-    /// The event ids of the rows that [`Self::day_rows`] answers, in the same order: what orders
+    /// The same as it is held in memory; `files` are those of the day.
+    pub(crate) fn day_block(
+        &self,
+        state: &LakeState,
+        day: i64,
+        files: &[&FileMeta],
+        bucket: u16,
+        with_properties: bool,
+    ) -> Result<Arc<Block>, ColumnError> {
+        self.scan(state, with_properties).day(day, files, bucket)
+    }
+
+    /// The event ids of the rows that [`Self::day_block`] answers, in the same order: what orders
     /// events of one person that units in several buckets had at the same time.
     pub(crate) fn day_ids(
         &self,
         state: &LakeState,
-        day: i64,
+        files: &[&FileMeta],
         bucket: u16,
     ) -> Result<Vec<[u8; 16]>, ColumnError> {
-        let scan = self.scan(state, false);
-        scan.day_ids(&state.files_of(day), bucket, &self.texts)
+        self.scan(state, false).day_ids(files, bucket)
     }
 
     pub(super) fn scan<'s>(&'s self, state: &'s LakeState, with_properties: bool) -> Scan<'s> {
@@ -268,11 +269,8 @@ impl ColumnStore {
             with_properties,
             hot: &self.hot,
             lake: self.lake,
+            texts: &self.texts,
         }
-    }
-
-    pub(super) fn texts(&self) -> &Mutex<Texts> {
-        &self.texts
     }
 
     /// Looks at the interned names and variants.

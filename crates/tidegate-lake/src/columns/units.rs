@@ -1,12 +1,13 @@
 //! The unit dictionary: which unit is which dense ordinal in its bucket.
 //!
 //! Rows carry ordinals, so that per-unit state is an array access and a unit's name occurs once.
-//! The dictionary is append-only and lives in Parquet files of its own; in memory it is a map per
-//! bucket, about 60 bytes a unit. An erased unit is forgotten here, so that the same name coming
+//! The dictionary is append-only and lives in Parquet files of its own; in memory it is one
+//! [`Dictionary`] per bucket. An erased unit is forgotten here, so that the same name coming
 //! back later is a new unit.
 
 use super::ColumnError;
-use super::file::{FileWriter, Finished, read_batches};
+use super::dictionary::Dictionary;
+use super::file::{FileWriter, Finished, Wanted, read_batches};
 use super::manifest::LakeState;
 use super::schema::unit_schema;
 use crate::io::LakeIo;
@@ -19,7 +20,11 @@ use tidegate_metrics::unit_hash;
 
 /// The bucket of a unit. `buckets` is a power of two.
 pub(super) fn bucket_of(unit: &str, buckets: u16) -> u16 {
-    let bucket = unit_hash(unit) & u64::from(buckets.max(1) - 1);
+    bucket_of_hash(unit_hash(unit), buckets)
+}
+
+fn bucket_of_hash(hash: u64, buckets: u16) -> u16 {
+    let bucket = hash & u64::from(buckets.max(1) - 1);
     u16::try_from(bucket).unwrap_or(0)
 }
 
@@ -33,7 +38,7 @@ pub(super) struct UnitEntry {
 
 #[derive(Debug, Default)]
 struct Bucket {
-    ordinals: FxHashMap<Box<str>, u32>,
+    names: Dictionary,
     next: u32,
 }
 
@@ -62,6 +67,10 @@ impl Units {
                 units.learn(entry, state);
             })?;
         }
+        // Most of what a lake will ever know is known at a start.
+        for bucket in &mut units.buckets {
+            bucket.names.shrink();
+        }
         Ok(units)
     }
 
@@ -76,15 +85,17 @@ impl Units {
         if let Some(bucket) = self.buckets.get_mut(usize::from(entry.bucket)) {
             bucket.next = bucket.next.max(entry.unit + 1);
             if let Some(unit_id) = entry.unit_id.filter(|_| !is_erased) {
-                bucket.ordinals.insert(unit_id, entry.unit);
+                let hash = unit_hash(&unit_id);
+                bucket.names.insert(hash, &unit_id, entry.unit, unit_hash);
             }
         }
     }
 
     pub(super) fn find(&self, unit: &str) -> Option<(u16, u32)> {
-        let bucket = bucket_of(unit, self.bucket_count());
-        let known = self.buckets.get(usize::from(bucket))?.ordinals.get(unit);
-        known.map(|ordinal| (bucket, *ordinal))
+        let hash = unit_hash(unit);
+        let bucket = bucket_of_hash(hash, self.bucket_count());
+        let known = self.buckets.get(usize::from(bucket))?;
+        Some((bucket, known.names.find(hash, unit)?))
     }
 
     fn bucket_count(&self) -> u16 {
@@ -99,16 +110,17 @@ impl Units {
 
     /// The place of a unit, new or known. New ones are staged until committed or rolled back.
     pub(super) fn place(&mut self, unit: &str) -> (u16, u32) {
-        let number = bucket_of(unit, self.bucket_count());
+        let hash = unit_hash(unit);
+        let number = bucket_of_hash(hash, self.bucket_count());
         let Some(bucket) = self.buckets.get_mut(usize::from(number)) else {
             return (number, 0);
         };
-        if let Some(ordinal) = bucket.ordinals.get(unit) {
-            return (number, *ordinal);
+        if let Some(ordinal) = bucket.names.find(hash, unit) {
+            return (number, ordinal);
         }
         let ordinal = bucket.next;
         bucket.next += 1;
-        bucket.ordinals.insert(unit.into(), ordinal);
+        bucket.names.insert(hash, unit, ordinal, unit_hash);
         self.staged.push(UnitEntry {
             bucket: number,
             unit: ordinal,
@@ -128,10 +140,10 @@ impl Units {
         };
         let count = usize::try_from(bucket.next).unwrap_or(0);
         let mut names = vec![None; count];
-        for (name, ordinal) in &bucket.ordinals {
-            let at = usize::try_from(*ordinal).unwrap_or(usize::MAX);
+        for (name, ordinal) in bucket.names.iter() {
+            let at = usize::try_from(ordinal).unwrap_or(usize::MAX);
             if let Some(place) = names.get_mut(at) {
-                *place = Some(name.clone());
+                *place = Some(name.into());
             }
         }
         names
@@ -146,7 +158,7 @@ impl Units {
             if let Some(bucket) = self.buckets.get_mut(usize::from(entry.bucket)) {
                 bucket.next = entry.unit;
                 if let Some(unit_id) = &entry.unit_id {
-                    bucket.ordinals.remove(unit_id);
+                    bucket.names.undo(unit_hash(unit_id));
                 }
             }
         }
@@ -158,10 +170,12 @@ impl Units {
             let Some(bucket) = self.buckets.get_mut(usize::from(place.0)) else {
                 continue;
             };
-            let mut names = bucket.ordinals.iter();
-            let name = names.find(|(_, ordinal)| **ordinal == place.1);
-            if let Some(name) = name.map(|(name, _)| name.clone()) {
-                bucket.ordinals.remove(&name);
+            let mut names = bucket.names.iter();
+            let name = names.find(|(_, ordinal)| *ordinal == place.1);
+            let name: Option<Box<str>> = name.map(|(name, _)| name.into());
+            drop(names);
+            if let Some(name) = name {
+                bucket.names.forget(unit_hash(&name), &name);
                 self.leaving.insert(name, *place);
             }
         }
@@ -206,7 +220,7 @@ pub(super) fn read_entries(
     path: &Path,
     each: &mut dyn FnMut(UnitEntry),
 ) -> Result<(), ColumnError> {
-    read_batches(io, path, None, None, None, &mut |batch| {
+    read_batches(io, path, Wanted::default(), &mut |batch| {
         let wrong = || ColumnError::damaged(path, "not a unit dictionary");
         let bucket = batch.columns().first().ok_or_else(wrong)?;
         let unit = batch.columns().get(1).ok_or_else(wrong)?;

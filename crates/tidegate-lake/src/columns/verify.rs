@@ -2,7 +2,7 @@
 
 use super::ColumnError;
 use super::aliases;
-use super::file::{checksum_of, read_batches};
+use super::file::{Wanted, checksum_of, read_batches};
 use super::manifest::{FileMeta, LakeState};
 use super::schema::column;
 use super::store::ColumnStore;
@@ -130,9 +130,10 @@ impl ColumnStore {
         read_batches(
             self.io.as_ref(),
             &path,
-            None,
-            Some(&columns),
-            None,
+            Wanted {
+                columns: Some(&columns),
+                ..Wanted::default()
+            },
             &mut |batch| {
                 let units = |bucket| self.unit_count(bucket);
                 check
@@ -209,9 +210,10 @@ impl ColumnStore {
         read_batches(
             self.io.as_ref(),
             &path,
-            None,
-            Some(&columns),
-            None,
+            Wanted {
+                columns: Some(&columns),
+                ..Wanted::default()
+            },
             &mut |batch| {
                 let wrong = || ColumnError::damaged(&path, "not an event file");
                 let ids = batch.columns().first().ok_or_else(wrong)?;

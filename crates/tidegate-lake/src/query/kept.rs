@@ -13,8 +13,8 @@
 
 use super::names::Names;
 use super::persons::{self, Found, Persons, Routes};
-use super::{Asking, QueryError, Run, per_bucket};
-use crate::columns::{Aliases, ColumnStore, Place, Rows};
+use super::{Asking, QueryError, Run, each_bucket, is_set};
+use crate::columns::{Aliases, ColumnStore, DayBlocks, NewRows, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -166,7 +166,7 @@ struct Bucket {
     number: u16,
     state: MetricState,
     /// Everything there is, where it is not said what is new.
-    news: Option<Vec<Rows>>,
+    news: Option<DayBlocks>,
     /// New of its persons, in order.
     persons: Persons,
     /// Units that are erased, or whose person is another one.
@@ -227,7 +227,7 @@ impl Kept {
         if !self.buckets.is_empty() && is_same {
             return Ok(());
         }
-        let mut buckets = self.what_is_new(run, metric)?;
+        let mut buckets = self.what_is_new(run, metric, threads)?;
         self.note_changes(run, &mut buckets);
         place_persons(run, &mut buckets);
         let advanced = each(buckets, threads, |bucket| bucket.advanced(run))?;
@@ -245,16 +245,26 @@ impl Kept {
         &mut self,
         run: &Run<'_>,
         metric: &MetricDefinition,
+        threads: usize,
     ) -> Result<Vec<Bucket>, QueryError> {
         let mut states = std::mem::take(&mut self.buckets).into_iter();
-        let mut news = match states.len() {
+        let mut news: Option<BTreeMap<u16, DayBlocks>> = match states.len() {
             0 => None,
-            _ => Some(run.store.rows_since(
-                run.state,
-                &run.days,
-                self.watermark,
-                run.with_properties(),
-            )?),
+            _ => {
+                let news = run.store.rows_since(
+                    run.state,
+                    &run.days,
+                    self.watermark,
+                    run.with_properties(),
+                )?;
+                let in_order = |(bucket, days): (u16, Vec<(i64, NewRows)>)| {
+                    let days = days.into_iter();
+                    let days = days.map(|(day, rows)| (day, Arc::new(rows.in_order())));
+                    Ok((bucket, days.collect()))
+                };
+                let news = each(news.into_iter().collect(), threads, in_order)?;
+                Some(news.into_iter().collect())
+            }
         };
         let buckets = (0..run.state.buckets).map(|number| Bucket {
             number,
@@ -293,8 +303,8 @@ fn place_persons(run: &Run<'_>, buckets: &mut [Bucket]) {
     let routes = Routes::to(&run.state.aliases, &(0..run.state.buckets), None);
     let mut found: BTreeMap<u16, Found> = BTreeMap::new();
     for bucket in buckets.iter() {
-        let news: Vec<&Rows> = bucket.news.iter().flatten().collect();
-        for (home, part) in routes.follow(run, bucket.number, &news) {
+        let news = bucket.news.as_deref().unwrap_or(&[]);
+        for (home, part) in routes.follow(run, bucket.number, news) {
             found.entry(home).or_default().append(part);
         }
     }
@@ -345,7 +355,7 @@ fn each<T: Send, D: Send>(
         .map(|item| Mutex::new(Some(item)))
         .collect();
     let count = u16::try_from(jobs.len()).unwrap_or(u16::MAX);
-    let mut done = per_bucket(0..count, threads, |number| {
+    let mut done = each_bucket(0..count, threads, |number| {
         let job = jobs.get(usize::from(number))?;
         let item = job.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((number, work(item)))
@@ -363,20 +373,15 @@ impl Bucket {
         for unit in &self.gone {
             self.state.forget(*unit)?;
         }
-        let units = run.store.unit_count(self.number);
-        let units = usize::try_from(units).unwrap_or(usize::MAX);
-        let everything = match self.news {
-            None => run.rows(self.number)?,
-            Some(_) => Vec::new(),
+        let units = run.units(self.number);
+        let news = match self.news.take() {
+            None => run.blocks(self.number)?,
+            Some(news) => news,
         };
-        let news: Vec<&Rows> = match &self.news {
-            None => everything.iter().map(AsRef::as_ref).collect(),
-            Some(news) => news.iter().collect(),
-        };
-        let rows = news.iter().map(|rows| rows.len() as u64).sum();
+        let rows = news.iter().map(|(_, block)| block.len() as u64).sum();
         let (mut exposures, mut events) = own(run, self.number, &news);
         exposures.append(&mut self.persons.exposures);
-        events.append(&mut self.persons.events);
+        events.extend(self.persons.events(0));
         let dirty = self.state.advance(units, &exposures, events)?;
         self.dirty.extend(dirty);
         Ok((self, rows))
@@ -390,29 +395,26 @@ impl Bucket {
         }
         let is_own = |unit: &u32| !run.is_merged(self.number, *unit);
         let all = match self.dirty.iter().any(is_own) {
-            true => run.rows(self.number)?,
+            true => run.blocks(self.number)?,
             false => Vec::new(),
         };
-        let all: Vec<&Rows> = all.iter().map(AsRef::as_ref).collect();
         let (mut exposures, mut events) = own(run, self.number, &all);
         exposures.extend(&persons.exposures);
-        events.extend(&persons.events);
+        events.extend(persons.events(0));
         self.state.run_again(&self.dirty, &exposures, events)?;
         Ok(self.state)
     }
 }
 
 /// What the units of a bucket did that are persons by themselves.
-fn own(run: &Run<'_>, bucket: u16, days: &[&Rows]) -> (Vec<ExposureEvent>, Vec<ClassifiedEvent>) {
-    let is_own = |unit: u32| !run.is_merged(bucket, unit);
-    let exposures = days.iter().flat_map(|rows| run.exposures_in(rows));
-    let exposures = exposures.map(|(_, exposure)| exposure);
+fn own(run: &Run<'_>, bucket: u16, days: &DayBlocks) -> (Vec<ExposureEvent>, Vec<ClassifiedEvent>) {
+    let merged = run.merged_in(bucket);
     let classifier = run.classifier();
-    let events = days.iter().flat_map(|rows| classifier.events(rows, false));
+    let filters = 0..run.query.filters().len();
+    let events = days.iter();
+    let events = events.flat_map(|(_, block)| classifier.events(block, &filters));
     (
-        exposures.filter(|exposure| is_own(exposure.unit)).collect(),
-        events
-            .filter(|event| event.matched != 0 && is_own(event.unit))
-            .collect(),
+        run.own_exposures(bucket, days),
+        events.filter(|event| !is_set(merged, event.unit)).collect(),
     )
 }

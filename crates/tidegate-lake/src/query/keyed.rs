@@ -7,18 +7,19 @@
 //! is bounded by rounds as there.
 
 use super::persons::{At, Placed, at, ids_of, in_order, sort, ties};
-use super::{Found, Part, QueryError, Run, classify, entry_us, per_bucket};
-use crate::columns::{Place, Rows};
+use super::{QueryError, Run, classify, each_bucket};
+use crate::columns::{Block, DayBlocks, Place};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate_metrics::{
     Assignment, ClassifiedEvent, Counted, Days, ExposureEvent, JourneyDefinition, JourneyFold,
     JourneyKey, JourneyReport, assign_units,
 };
 use xxhash_rust::xxh3::xxh3_128;
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// A keyed journey being answered.
 pub(super) struct Keyed<'k> {
@@ -61,13 +62,18 @@ impl<'k> Keyed<'k> {
         }
     }
 
-    /// The findings of some buckets, in as many rounds as memory asks for.
-    pub(super) fn all(&self, homes: Range<u16>, threads: usize) -> Result<Vec<Part>, QueryError> {
+    /// The report over some buckets and the rows read, in as many rounds as memory asks for.
+    pub(super) fn all(
+        &self,
+        homes: Range<u16>,
+        threads: usize,
+    ) -> Result<(JourneyReport, u64), QueryError> {
         let Some(gathered) = self.gather(&homes, threads)? else {
             let middle = homes.start + (homes.end - homes.start) / 2;
-            let mut parts = self.all(homes.start..middle, threads)?;
-            parts.append(&mut self.all(middle..homes.end, threads)?);
-            return Ok(parts);
+            let (mut report, rows) = self.all(homes.start..middle, threads)?;
+            let (rest, more) = self.all(middle..homes.end, threads)?;
+            report.merge(rest);
+            return Ok((report, rows + more));
         };
         let tied: BTreeSet<At> = gathered
             .values()
@@ -77,16 +83,16 @@ impl<'k> Keyed<'k> {
             })
             .collect();
         let ids = ids_of(self.run, &tied, threads)?;
-        let parts = gathered.into_iter().map(|(bucket, found)| {
-            let (rows, exposures) = (found.rows, in_order(found.exposures, &ids));
-            let events = in_order(found.events, &ids);
-            Part {
-                bucket,
-                found: Found::Journey(self.fold(bucket, &exposures, events)),
-                events: rows,
-            }
-        });
-        Ok(parts.collect())
+        let (mut report, mut rows) = (JourneyReport::default(), 0);
+        for (bucket, found) in gathered {
+            rows += found.rows;
+            let exposures = in_order(found.exposures, &ids).into_iter();
+            let exposures: Vec<_> = exposures.map(|placed| placed.what).collect();
+            let events = in_order(found.events, &ids).into_iter();
+            let events = events.map(|placed| placed.what).collect();
+            report.merge(self.fold(bucket, &exposures, events));
+        }
+        Ok((report, rows))
     }
 
     /// What belongs to some buckets, sorted; `None` if it is too much at once.
@@ -98,11 +104,11 @@ impl<'k> Keyed<'k> {
         let run = self.run;
         let (count, may_split) = (AtomicUsize::new(0), homes.len() > 1);
         let is_too_much = || may_split && count.load(Ordering::Relaxed) > run.store.gathered_rows();
-        let parts = per_bucket(0..run.state.buckets, threads, |bucket| {
+        let parts = each_bucket(0..run.state.buckets, threads, |bucket| {
             if is_too_much() {
                 return Ok(BTreeMap::new());
             }
-            let days = run.rows(bucket)?;
+            let days = run.blocks(bucket)?;
             let found = self.sorted_out(bucket, &days, homes);
             let rows = found
                 .values()
@@ -134,18 +140,24 @@ impl<'k> Keyed<'k> {
     fn sorted_out(
         &self,
         bucket: u16,
-        days: &[Arc<Rows>],
+        days: &DayBlocks,
         homes: &Range<u16>,
     ) -> BTreeMap<u16, Gathered> {
         let (run, classifier) = (self.run, self.run.classifier());
-        let all = run.wants_all();
+        let (all, filters) = (run.wants_all(), 0..run.query.filters().len());
         let mut found: BTreeMap<u16, Gathered> = BTreeMap::new();
-        for (day, rows) in (0u32..).zip(days) {
+        for (day, (date, rows)) in (0u32..).zip(days) {
+            let mut times = rows.times();
             for row in 0..rows.len() {
-                let event = classifier.one(rows, row, false);
-                let Some(event) = event.filter(|event| all || event.matched != 0) else {
-                    continue;
+                let event = ClassifiedEvent {
+                    unit: rows.unit(row),
+                    time_us: times.of(row),
+                    matched: classifier.matched(rows, row, &filters),
+                    value: f64::NAN,
                 };
+                if !all && event.matched == 0 {
+                    continue;
+                }
                 let Some(value) = self.value(rows, row) else {
                     continue;
                 };
@@ -155,11 +167,12 @@ impl<'k> Keyed<'k> {
                         time_us: event.time_us,
                         unit,
                         at: at(bucket, day, row),
+                        part: 0,
                         what: (ClassifiedEvent { unit, ..event }, value),
                     });
                 }
             }
-            for (row, exposure) in run.exposures_in(rows) {
+            for (row, exposure) in run.exposures_in(*date, rows) {
                 let value = match self.key.counts {
                     Counted::Value => self.value(rows, row),
                     Counted::Unit | Counted::UnitAndValue => Some(0),
@@ -171,20 +184,21 @@ impl<'k> Keyed<'k> {
                         time_us: exposure.time_us,
                         unit,
                         at: at(bucket, day, row),
+                        part: 0,
                         what: (ExposureEvent { unit, ..exposure }, value),
                     });
                 }
             }
         }
         if homes.contains(&bucket) {
-            let rows = days.iter().map(|rows| rows.len() as u64);
+            let rows = days.iter().map(|(_, rows)| rows.len() as u64);
             found.entry(bucket).or_default().rows += rows.sum::<u64>();
         }
         found
     }
 
     /// The hash of a row's value.
-    fn value(&self, rows: &Rows, row: usize) -> Option<u128> {
+    fn value(&self, rows: &Block, row: usize) -> Option<u128> {
         let text = classify::property_as_text(rows.property_text(row), &self.key.property)?;
         Some(xxh3_128(text.as_bytes()))
     }
@@ -235,10 +249,7 @@ impl<'k> Keyed<'k> {
             .collect();
         let units = match is_by_value {
             true => owners.len(),
-            false => {
-                let units = self.run.store.unit_count(bucket);
-                usize::try_from(units).unwrap_or(usize::MAX)
-            }
+            false => self.run.units(bucket),
         };
         let assignments = match self.run.query.grouping() {
             Some(_) => assign_units(units, exposures),
@@ -252,7 +263,9 @@ impl<'k> Keyed<'k> {
             true => assignments.clone(),
             false => owners.iter().map(of_owner).collect(),
         };
-        let mut fold = JourneyFold::new(self.journey, &followed, entry_us(self.days));
+        let from = self.days.first.saturating_mul(DAY_US);
+        let to = self.days.last.saturating_add(1).saturating_mul(DAY_US);
+        let mut fold = JourneyFold::new(self.journey, &followed, from..to);
         for event in events {
             fold.push(event);
         }

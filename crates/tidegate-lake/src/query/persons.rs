@@ -13,8 +13,8 @@
 //! Memory: so many rows are gathered at a time (`ColumnOptions::gathered_rows`); beyond, buckets
 //! are answered in several rounds, each of which reads the merged units' buckets again.
 
-use super::{QueryError, Run, is_set, per_bucket};
-use crate::columns::{Aliases, ColumnError, Place, Rows};
+use super::{QueryError, Run, each_bucket, is_set};
+use crate::columns::{Aliases, Block, ColumnError, Place};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -26,7 +26,14 @@ use tidegate_metrics::{ClassifiedEvent, ExposureEvent};
 #[derive(Debug, Default)]
 pub(super) struct Persons {
     pub(super) exposures: Vec<ExposureEvent>,
-    pub(super) events: Vec<ClassifiedEvent>,
+    /// By part of the question's filters, see [`Run::parts`].
+    events: Vec<Vec<ClassifiedEvent>>,
+}
+
+impl Persons {
+    pub(super) fn events(&self, part: usize) -> &[ClassifiedEvent] {
+        self.events.get(part).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Where a row was found: bucket, position of the day, row of that day.
@@ -44,6 +51,8 @@ pub(super) struct Placed<T> {
     /// The root's ordinal.
     pub(super) unit: u32,
     pub(super) at: At,
+    /// The part of the question's filters that it is about.
+    pub(super) part: usize,
     pub(super) what: T,
 }
 
@@ -90,15 +99,26 @@ impl Found {
 
     /// Everything in order; ids say the order of ties.
     fn in_order(self, ids: &FxHashMap<At, [u8; 16]>) -> Persons {
+        let mut events: Vec<Vec<ClassifiedEvent>> = Vec::new();
+        for placed in in_order(self.events, ids) {
+            if events.len() <= placed.part {
+                events.resize(placed.part + 1, Vec::new());
+            }
+            events
+                .get_mut(placed.part)
+                .into_iter()
+                .for_each(|events| events.push(placed.what));
+        }
+        let exposures = in_order(self.exposures, ids).into_iter();
         Persons {
-            exposures: in_order(self.exposures, ids),
-            events: in_order(self.events, ids),
+            exposures: exposures.map(|placed| placed.what).collect(),
+            events,
         }
     }
 }
 
 pub(super) fn sort<T>(placed: &mut [Placed<T>]) {
-    placed.sort_unstable_by_key(|placed| (placed.time_us, placed.unit, placed.at));
+    placed.sort_unstable_by_key(|placed| (placed.time_us, placed.unit, placed.at, placed.part));
 }
 
 /// Runs of one person at one time that were found in several buckets.
@@ -113,16 +133,19 @@ pub(super) fn ties<T>(sorted: &[Placed<T>]) -> impl Iterator<Item = &[Placed<T>]
 pub(super) fn in_order<T: Copy>(
     mut sorted: Vec<Placed<T>>,
     ids: &FxHashMap<At, [u8; 16]>,
-) -> Vec<T> {
+) -> Vec<Placed<T>> {
     if !ids.is_empty() {
         // Only ties have ids; whatever has none keeps its place among its like.
-        sorted.sort_by_key(|placed| (placed.time_us, placed.unit, ids.get(&placed.at)));
-        sorted.dedup_by_key(|placed| match ids.get(&placed.at) {
-            Some(id) => (placed.unit, Ok(id)),
-            None => (placed.unit, Err(placed.at)),
+        sorted.sort_by_key(|placed| {
+            let id = ids.get(&placed.at);
+            (placed.time_us, placed.unit, id, placed.part)
+        });
+        sorted.dedup_by_key(|placed| {
+            let known = ids.get(&placed.at).ok_or(placed.at);
+            (placed.unit, known, placed.part)
         });
     }
-    sorted.into_iter().map(|placed| placed.what).collect()
+    sorted
 }
 
 /// The merged units of each bucket that has some, roots included, as a flag by ordinal.
@@ -174,7 +197,7 @@ impl Routes {
         &self,
         run: &Run<'_>,
         bucket: u16,
-        days: &[&Rows],
+        days: &[(i64, Arc<Block>)],
     ) -> BTreeMap<u16, Found> {
         let mut found: BTreeMap<u16, Found> = BTreeMap::new();
         let Some(routes) = self.0.get(&bucket) else {
@@ -188,27 +211,37 @@ impl Routes {
             root.flatten().copied()
         };
         let classifier = run.classifier();
-        let (any, all) = (run.wants_any(), run.wants_all());
-        for (day, rows) in (0u32..).zip(days) {
-            for (row, unit) in rows.unit.iter().enumerate() {
-                let Some(root) = root_of(*unit) else { continue };
-                let event = classifier
-                    .one(rows, row, any)
-                    .filter(|event| all || event.matched != 0);
-                if let Some(event) = event {
+        for (number, (day, block)) in (0u32..).zip(days) {
+            let (mut times, mut values) = (block.times(), block.values());
+            for row in 0..block.len() {
+                let Some(root) = root_of(block.unit(row)) else {
+                    continue;
+                };
+                let (time_us, value) = (times.of(row), values.of(row));
+                for (part, filters) in run.parts().into_iter().enumerate() {
+                    let matched = match run.wants_any() {
+                        true => 1,
+                        false => classifier.matched(block, row, &filters),
+                    };
+                    if matched == 0 && !run.wants_all() {
+                        continue;
+                    }
                     let found = found.entry(root.0).or_default();
                     found.events.push(Placed {
-                        time_us: event.time_us,
+                        time_us,
                         unit: root.1,
-                        at: at(bucket, day, row),
+                        at: at(bucket, number, row),
+                        part,
                         what: ClassifiedEvent {
                             unit: root.1,
-                            ..event
+                            time_us,
+                            matched,
+                            value,
                         },
                     });
                 }
             }
-            for (row, exposure) in run.exposures_in(rows) {
+            for (row, exposure) in run.exposures_in(*day, block) {
                 let Some(root) = root_of(exposure.unit) else {
                     continue;
                 };
@@ -216,7 +249,8 @@ impl Routes {
                 found.exposures.push(Placed {
                     time_us: exposure.time_us,
                     unit: root.1,
-                    at: at(bucket, day, row),
+                    at: at(bucket, number, row),
+                    part: 0,
                     what: ExposureEvent {
                         unit: root.1,
                         ..exposure
@@ -247,13 +281,11 @@ pub(super) fn gather(
     let routes = Routes::to(&run.state.aliases, homes, only);
     let (gathered, may_split) = (AtomicUsize::new(0), homes.len() > 1);
     let is_too_much = || may_split && gathered.load(Ordering::Relaxed) > run.store.gathered_rows();
-    let parts = per_bucket(0..run.state.buckets, threads, |bucket| {
+    let parts = each_bucket(0..run.state.buckets, threads, |bucket| {
         if !routes.lead_from(bucket) || is_too_much() {
             return Ok(BTreeMap::new());
         }
-        let days = run.rows(bucket)?;
-        let days: Vec<&Rows> = days.iter().map(Arc::as_ref).collect();
-        let found = routes.follow(run, bucket, &days);
+        let found = routes.follow(run, bucket, &run.blocks(bucket)?);
         gathered.fetch_add(found.values().map(Found::len).sum(), Ordering::Relaxed);
         Ok::<_, QueryError>(found)
     });
@@ -288,16 +320,16 @@ pub(super) fn ids_of(
         day,
         row: 0,
     };
-    let parts = per_bucket(0..run.state.buckets, threads, |bucket| {
+    let parts = each_bucket(0..run.state.buckets, threads, |bucket| {
         let mut found = Vec::new();
-        for (day, number) in (0u32..).zip(&run.days) {
+        for (day, (_, files)) in (0u32..).zip(&run.days) {
             let mut rows = wanted
                 .range(first(bucket, day)..first(bucket, day + 1))
                 .peekable();
             if rows.peek().is_none() {
                 continue;
             }
-            let ids = run.store.day_ids(run.state, *number, bucket)?;
+            let ids = run.store.day_ids(run.state, files, bucket)?;
             for at in rows {
                 let row = usize::try_from(at.row).unwrap_or(usize::MAX);
                 found.extend(ids.get(row).map(|id| (*at, *id)));

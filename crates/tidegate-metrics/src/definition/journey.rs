@@ -6,7 +6,7 @@ use super::{filter, metric};
 use crate::EventFilter;
 use crate::journey::{
     Counted, DefinitionProblem, Exclusion, JourneyDefinition, JourneyKey, MAX_EXCLUSIONS,
-    MAX_STEPS, Reentry, Step, StepOrder,
+    MAX_STEPS, Reentry, Step, StepOrder, TimedFrom,
 };
 use serde_json::Value;
 
@@ -24,6 +24,10 @@ const COUNTED: [(&str, Counted); 3] = [
     ("unit", Counted::Unit),
     ("unit_and_value", Counted::UnitAndValue),
     ("value", Counted::Value),
+];
+const TIMED_FROM: [(&str, TimedFrom); 2] = [
+    ("latest_start", TimedFrom::LatestStart),
+    ("first_entry", TimedFrom::FirstEntry),
 ];
 
 /// Reads a journey; `None` only together with a violation.
@@ -49,6 +53,7 @@ pub(super) fn read(
         Some(value) => Some(key(value, fields.pointer("key"), fields.problems)),
         None => None,
     };
+    let timed_from = fields.choice("timed_from", &TIMED_FROM).unwrap_or_default();
     fields.finish();
     Some(JourneyDefinition {
         steps,
@@ -57,6 +62,7 @@ pub(super) fn read(
         exclusions,
         reentry,
         key,
+        timed_from,
     })
 }
 

@@ -193,6 +193,8 @@ fn any_document() -> impl Strategy<Value = Value> {
         "exclusions",
         "after_step",
         "reentry",
+        "timed_from",
+        "first_entry",
         "",
     ]);
     let word = words.clone().prop_map(Value::from);

@@ -1,5 +1,7 @@
 //! What a journey fold answers; reports of buckets merge by adding.
 
+use super::fold::Sample;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -44,47 +46,55 @@ pub struct JourneyGroup {
     pub total_us: Vec<i64>,
 }
 
-pub(super) struct Samples;
+/// Groups while a bucket is counted: a few, and a unit's is mostly that of the unit before.
+pub(super) struct Groups {
+    steps: usize,
+    groups: Vec<((u32, u32), JourneyGroup)>,
+    places: FxHashMap<(u32, u32), usize>,
+    last: usize,
+}
 
-impl Samples {
-    pub(super) fn add(
-        group: &mut JourneyGroup,
-        level: usize,
-        since_step_us: Option<i64>,
-        total_us: Option<i64>,
-    ) {
-        group.total_us.extend(total_us);
-        if let Some(samples) = group.step_us.get_mut(level - 1) {
-            samples.extend(since_step_us);
+impl Groups {
+    pub(super) fn new(steps: usize) -> Self {
+        Self {
+            steps,
+            groups: Vec::new(),
+            places: FxHashMap::default(),
+            last: 0,
+        }
+    }
+
+    pub(super) fn of(&mut self, variant: u32, segment: u32) -> Option<&mut JourneyGroup> {
+        let key = (variant, segment);
+        let is_last = self.groups.get(self.last).is_some_and(|(k, _)| *k == key);
+        if !is_last {
+            let next = self.groups.len();
+            self.last = *self.places.entry(key).or_insert(next);
+            if self.last == next {
+                self.groups.push((key, JourneyGroup::empty(self.steps)));
+            }
+        }
+        self.groups.get_mut(self.last).map(|(_, group)| group)
+    }
+
+    pub(super) fn into_report(self, mixed_units: u64) -> JourneyReport {
+        JourneyReport {
+            steps: self.steps,
+            groups: self.groups.into_iter().collect(),
+            mixed_units,
         }
     }
 }
 
 impl JourneyReport {
-    pub(super) fn empty(steps: usize) -> Self {
-        Self {
-            steps,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn group(&mut self, variant: u32, segment: u32) -> &mut JourneyGroup {
-        let steps = self.steps;
-        self.groups
-            .entry((variant, segment))
-            .or_insert_with(|| JourneyGroup {
-                reached: vec![0; steps],
-                step_us: vec![Vec::new(); steps],
-                ..JourneyGroup::default()
-            })
-    }
-
     /// Adds another bucket's report of the same journey.
     pub fn merge(&mut self, other: Self) {
         self.steps = self.steps.max(other.steps);
         self.mixed_units += other.mixed_units;
         for ((variant, segment), from) in other.groups {
-            let to = self.group(variant, segment);
+            let steps = self.steps;
+            let to = self.groups.entry((variant, segment));
+            let to = to.or_insert_with(|| JourneyGroup::empty(steps));
             to.exposed += from.exposed;
             to.units += from.units;
             to.completions += from.completions;
@@ -101,28 +111,58 @@ impl JourneyReport {
 }
 
 impl JourneyGroup {
+    fn empty(steps: usize) -> Self {
+        Self {
+            reached: vec![0; steps],
+            step_us: vec![Vec::new(); steps],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add_times(&mut self, sample: &Sample) {
+        self.total_us.extend(sample.total_us);
+        let step = usize::from(sample.level).wrapping_sub(1);
+        if let Some(times) = self.step_us.get_mut(step) {
+            times.extend(sample.since_step_us);
+        }
+    }
+
     /// The exact quantile of the completion times by the rule "linear between order statistics at
     /// position q (n - 1)", microseconds; `None` without completions.
     #[must_use]
     pub fn total_quantile_us(&self, q: f64) -> Option<f64> {
-        linear_quantile(&self.total_us, q)
+        Self::quantiles(&self.total_us, [q]).map(|[found]| found)
+    }
+
+    /// Several of them, which costs less than one by one.
+    #[must_use]
+    pub fn total_quantiles_us<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
+        Self::quantiles(&self.total_us, qs)
     }
 
     /// The same for the time from the step before to `step`, counted from 1.
     #[must_use]
-    pub fn step_quantile_us(&self, step: usize, q: f64) -> Option<f64> {
-        let samples = self.step_us.get(step.checked_sub(1)?)?;
-        linear_quantile(samples, q)
+    pub fn step_quantiles_us<const N: usize>(&self, step: usize, qs: [f64; N]) -> Option<[f64; N]> {
+        Self::quantiles(self.step_us.get(step.checked_sub(1)?)?, qs)
+    }
+
+    fn quantiles<const N: usize>(values: &[i64], qs: [f64; N]) -> Option<[f64; N]> {
+        let mut values = values.to_vec();
+        let mut found = [0.0; N];
+        for (found, q) in found.iter_mut().zip(qs) {
+            *found = linear_quantile(&mut values, q)?;
+        }
+        Some(found)
     }
 }
 
-/// The quantile of some values at position `q (n - 1)`, linear between neighbours.
-fn linear_quantile(values: &[i64], q: f64) -> Option<f64> {
+/// The quantile of some values at position `q (n - 1)`, linear between neighbours. Selecting
+/// leaves the values in another order, which the next selection profits from.
+fn linear_quantile(values: &mut [i64], q: f64) -> Option<f64> {
     let last = values.len().checked_sub(1)?;
     if !(0.0..=1.0).contains(&q) {
         return None;
     }
-    let mut values = values.to_vec();
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

@@ -19,6 +19,7 @@ fn journey(names: &[&str]) -> JourneyDefinition {
         exclusions: Vec::new(),
         reentry: Reentry::Once,
         key: None,
+        timed_from: TimedFrom::LatestStart,
     }
 }
 
@@ -120,6 +121,38 @@ fn reentry_counts_completions_without_sharing_events() {
     let found = report(&ab, &events);
     assert_eq!((found.completions, found.reached), (2, vec![1, 1]));
     assert_eq!(report(&journey(&["a", "b"]), &events).completions, 1);
+}
+
+#[test]
+fn the_time_to_completion_may_run_from_the_first_entry() {
+    let mut ab = journey(&["a", "b"]);
+    let events = [(0, "a"), (1, "x"), (2, "a"), (5, "b"), (9, "b")];
+    assert_eq!(report(&ab, &events).total_us, [3_000_000]);
+    ab.timed_from = TimedFrom::FirstEntry;
+    assert_eq!(report(&ab, &events).total_us, [5_000_000]);
+    ab.exclusions = vec![Exclusion {
+        event: EventFilter::named("x"),
+        after_step: 1,
+    }];
+    assert_eq!(report(&ab, &events).total_us, [5_000_000]);
+    ab.exclusions.clear();
+    ab.order = StepOrder::Any;
+    let problems = ab.problems();
+    assert_eq!(
+        problems.first().map(|p| p.pointer.as_str()),
+        Some("/timed_from")
+    );
+}
+
+#[test]
+fn completions_in_any_order_are_each_counted_once() {
+    let mut ab = journey(&["a", "b"]);
+    ab.order = StepOrder::Any;
+    ab.reentry = Reentry::EveryCompletion;
+    let once = [(0, "b"), (1, "a")];
+    assert_eq!(report(&ab, &once).completions, 1);
+    let twice = [(0, "b"), (1, "a"), (2, "a"), (3, "a"), (4, "b")];
+    assert_eq!(report(&ab, &twice).completions, 2);
 }
 
 #[test]

@@ -54,6 +54,15 @@ pub struct MetricState {
     /// Of quantile metrics, by ordinal.
     observations: FxHashMap<u32, Vec<f64>>,
     groups: BTreeMap<(u32, u32), JointMoments>,
+    /// Units in no group, of those that are not open.
+    left_out: LeftOut,
+}
+
+/// How many units are in no group, by reason.
+#[derive(Debug, Clone, Copy, Default)]
+struct LeftOut {
+    mixed: u64,
+    incomplete: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +102,7 @@ impl MetricState {
             units: Vec::new(),
             observations: FxHashMap::default(),
             groups: BTreeMap::new(),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -279,6 +289,9 @@ impl MetricState {
         }
         unit.is_open = true;
         open.push(place);
+        let LeftOut { mixed, incomplete } = unit.left_out(&self.metric.measure);
+        self.left_out.mixed -= mixed;
+        self.left_out.incomplete -= incomplete;
         let measured = unit.measured(&self.metric.measure, 0);
         let Some((measured, cap)) = measured.zip(self.cap) else {
             return Ok(());
@@ -306,6 +319,9 @@ impl MetricState {
             unit.is_open = false;
             unit.is_new = false;
             unit.settled_us = unit.last_us;
+            let LeftOut { mixed, incomplete } = unit.left_out(&self.metric.measure);
+            self.left_out.mixed += mixed;
+            self.left_out.incomplete += incomplete;
             let measured = unit.measured(&self.metric.measure, 0);
             let Some((measured, cap)) = measured.zip(self.cap) else {
                 continue;
@@ -363,18 +379,17 @@ impl MetricState {
     }
 
     fn count(&self, end_us: i64, into: &mut UnitMeasurements) {
-        let window_us = self.metric.measure.window_us();
+        into.mixed_units += self.left_out.mixed;
+        into.incomplete_units += self.left_out.incomplete;
+        // Only what depends on the time asked for needs a look at every unit.
+        let Some(window_us) = self.metric.measure.window_us() else {
+            return;
+        };
         for unit in &self.units {
-            into.mixed_units += u64::from(unit.assignment.is_mixed);
-            let Some(since_us) = unit.assignment.counts_since_us() else {
-                continue;
-            };
-            if unit.folded.values(&self.metric.measure).is_none() {
-                into.incomplete_units += 1;
-                continue;
-            }
-            let is_open = window_us.is_some_and(|window| since_us.saturating_add(window) > end_us);
-            into.immature_units += u64::from(is_open);
+            let is_open = |since: i64| since.saturating_add(window_us) > end_us;
+            let is_measured = unit.folded.values(&self.metric.measure).is_some();
+            let since_us = unit.assignment.counts_since_us();
+            into.immature_units += u64::from(is_measured && since_us.is_some_and(is_open));
         }
     }
 
@@ -408,6 +423,14 @@ impl Unit {
             settled_us: i64::MIN,
             is_open: false,
             is_new: true,
+        }
+    }
+
+    fn left_out(&self, measure: &Measure) -> LeftOut {
+        let counts = self.assignment.counts_since_us().is_some();
+        LeftOut {
+            mixed: u64::from(self.assignment.is_mixed),
+            incomplete: u64::from(counts && self.folded.values(measure).is_none()),
         }
     }
 

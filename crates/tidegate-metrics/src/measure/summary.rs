@@ -86,6 +86,41 @@ pub fn summarise(
     })
 }
 
+impl MetricSummary {
+    /// Adds a summary of other units of the same metric, where nothing is taken over all units
+    /// together: see [`MetricDefinition::adds_up`]. Sums are exact, so the outcome is that of
+    /// [`summarise`] over all of them.
+    ///
+    /// # Errors
+    /// [`StatsError`] if the summaries are of different metrics.
+    pub fn merge(&mut self, other: Self) -> Result<(), StatsError> {
+        for group in other.groups {
+            let key = |of: &GroupStatistics| (of.variant, of.segment);
+            match self.groups.binary_search_by_key(&key(&group), key) {
+                Ok(at) => {
+                    if let Some(known) = self.groups.get_mut(at) {
+                        known.moments.merge(&group.moments)?;
+                    }
+                }
+                Err(at) => self.groups.insert(at, group),
+            }
+        }
+        self.mixed_units += other.mixed_units;
+        self.incomplete_units += other.incomplete_units;
+        self.immature_units += other.immature_units;
+        Ok(())
+    }
+}
+
+impl MetricDefinition {
+    /// Whether summaries of some units each add up to the summary of all: no cap depends on all
+    /// of them, and no sample is ranked.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        fixed_cap(self).is_some() && !matches!(self.measure, Measure::Quantile { .. })
+    }
+}
+
 /// A unit's values in the order of the columns; what is beyond them is zero.
 pub(super) fn row_of(unit: &UnitMeasurement, columns: &[&str], cap: &Cap) -> [f64; 4] {
     let [value, second] = unit.values;

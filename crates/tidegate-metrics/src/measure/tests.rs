@@ -223,6 +223,10 @@ proptest! {
         let (left, right) = units.split_at(cut.min(units.len()));
         let whole = summarise(&metric, &[bucket(&units)]).unwrap();
         let parts = summarise(&metric, &[bucket(right), bucket(left)]).unwrap();
-        prop_assert_eq!(whole, parts);
+        prop_assert!(metric.adds_up());
+        let mut merged = summarise(&metric, &[bucket(right)]).unwrap();
+        merged.merge(summarise(&metric, &[bucket(left)]).unwrap()).unwrap();
+        prop_assert_eq!(&whole, &parts);
+        prop_assert_eq!(&whole, &merged);
     }
 }

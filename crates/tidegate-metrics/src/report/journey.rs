@@ -244,7 +244,7 @@ fn row_of(
             interval: comparing.share_interval(*reached, n),
             of_previous: before.and_then(|before| share(*reached, before)),
             drop_off: before.unwrap_or(n).saturating_sub(*reached),
-            since_previous: times(&|q| group.step_quantile_us(step, q), || {
+            since_previous: times(group.step_quantiles_us(step, QUANTILES), || {
                 group.step_us.get(step - 1).map_or(0, Vec::len)
             }),
         });
@@ -261,20 +261,22 @@ fn row_of(
         completions: group.completions,
         immature: group.immature,
         steps,
-        completion_time: times(&|q| group.total_quantile_us(q), || group.total_us.len()),
+        completion_time: times(group.total_quantiles_us(QUANTILES), || group.total_us.len()),
         comparison: None,
         unanswered: None,
     }
 }
 
-fn times(quantile_us: &dyn Fn(f64) -> Option<f64>, n: impl Fn() -> usize) -> Option<Times> {
-    let seconds = |q| quantile_us(q).map(|us| us / 1e6);
+const QUANTILES: [f64; 4] = [0.5, 0.75, 0.9, 0.99];
+
+fn times(quantiles_us: Option<[f64; 4]>, n: impl Fn() -> usize) -> Option<Times> {
+    let [p50, p75, p90, p99] = quantiles_us?.map(|us| us / 1e6);
     Some(Times {
         n: n(),
-        p50_seconds: seconds(0.5)?,
-        p75_seconds: seconds(0.75)?,
-        p90_seconds: seconds(0.9)?,
-        p99_seconds: seconds(0.99)?,
+        p50_seconds: p50,
+        p75_seconds: p75,
+        p90_seconds: p90,
+        p99_seconds: p99,
     })
 }
 

@@ -1,0 +1,263 @@
+//! Rows out of files: decoded by row group, held in memory, and put together for a day.
+
+use super::ColumnError;
+use super::block::Block;
+use super::decode::Decoder;
+use super::file::{Footer, Wanted, groups_of, read_batches};
+use super::hot::{DayKey, HotTier, Making, Part, PartKey};
+use super::manifest::{FileMeta, LakeState};
+use super::rows::{Rows, Texts};
+use super::schema::{column, reading_schema};
+use crate::io::LakeIo;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// What a scan needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scan<'a> {
+    pub(super) io: &'a dyn LakeIo,
+    pub(super) dir: &'a Path,
+    pub(super) state: &'a LakeState,
+    pub(super) with_properties: bool,
+    pub(super) hot: &'a HotTier,
+    pub(super) lake: u64,
+    pub(super) texts: &'a Mutex<Texts>,
+}
+
+/// What of a file is decoded.
+#[derive(Debug, Default)]
+struct Stretch {
+    groups: Option<Vec<usize>>,
+    with_ids: bool,
+    from_sequence: Option<u64>,
+}
+
+/// Rows of a bucket and day out of several files, one file after the other.
+#[derive(Debug, Default)]
+pub(crate) struct NewRows(Rows);
+
+impl NewRows {
+    /// The rows in order, each event once.
+    pub(crate) fn in_order(self) -> Block {
+        let Self(mut rows) = self;
+        rows.merge(0);
+        rows.ids = Vec::new();
+        Block::pack(rows)
+    }
+}
+
+impl Scan<'_> {
+    /// The rows of a bucket in the files of one day, in order.
+    pub(super) fn day(
+        &self,
+        day: i64,
+        files: &[&FileMeta],
+        bucket: u16,
+    ) -> Result<Arc<Block>, ColumnError> {
+        let has_erased = self.has_erased(bucket);
+        if let [file] = files
+            && file.is_compacted
+            && !has_erased
+        {
+            return self.whole(file, bucket);
+        }
+        let making = Making::of(files, self.state);
+        let key = DayKey {
+            lake: self.lake,
+            day,
+            bucket,
+            with_properties: self.with_properties,
+        };
+        if let Some(block) = self.hot.day(&key, &making) {
+            return Ok(block);
+        }
+        let (block, is_part) = match files {
+            [file] if file.is_compacted => self.without_erased(file, bucket)?,
+            files => (self.merged(files, bucket)?, false),
+        };
+        self.hot.put_day(key, making, &block, is_part);
+        Ok(block)
+    }
+
+    fn has_erased(&self, bucket: u16) -> bool {
+        let places = (bucket, 0)..=(bucket, u32::MAX);
+        self.state.erased.range(places).next().is_some()
+    }
+
+    fn is_erased(&self, bucket: u16) -> impl Fn(u32) -> bool {
+        let has_erased = self.has_erased(bucket);
+        move |unit| has_erased && self.state.erased.contains(&(bucket, unit))
+    }
+
+    /// A bucket of a file whose rows are in order and each there once.
+    fn whole(&self, file: &FileMeta, bucket: u16) -> Result<Arc<Block>, ColumnError> {
+        let groups = groups_of(&file.groups, bucket);
+        if let [group] = groups.as_slice() {
+            let part = self.part(file, *group, false)?;
+            return Ok(part.block(bucket).map(Arc::clone).unwrap_or_default());
+        }
+        let mut rows = Rows::default();
+        for group in groups {
+            if let Some(block) = self.part(file, group, false)?.block(bucket) {
+                rows.append(&block.unpack(), |_| false);
+            }
+        }
+        Ok(Arc::new(Block::pack(rows)))
+    }
+
+    /// The same without erased units; says whether none was in it.
+    fn without_erased(
+        &self,
+        file: &FileMeta,
+        bucket: u16,
+    ) -> Result<(Arc<Block>, bool), ColumnError> {
+        let block = self.whole(file, bucket)?;
+        let is_erased = self.is_erased(bucket);
+        if !(0..block.len()).any(|row| is_erased(block.unit(row))) {
+            return Ok((block, true));
+        }
+        let mut rows = Rows::default();
+        rows.append(&block.unpack(), is_erased);
+        Ok((Arc::new(Block::pack(rows)), false))
+    }
+
+    /// The event ids of the rows that [`Self::day`] answers, in the same order.
+    pub(super) fn day_ids(
+        &self,
+        files: &[&FileMeta],
+        bucket: u16,
+    ) -> Result<Vec<[u8; 16]>, ColumnError> {
+        Ok(self.merged_rows(files, bucket)?.ids)
+    }
+
+    /// A bucket of files that overlap, as one run.
+    fn merged(&self, files: &[&FileMeta], bucket: u16) -> Result<Arc<Block>, ColumnError> {
+        let mut rows = self.merged_rows(files, bucket)?;
+        rows.ids = Vec::new();
+        Ok(Arc::new(Block::pack(rows)))
+    }
+
+    fn merged_rows(&self, files: &[&FileMeta], bucket: u16) -> Result<Rows, ColumnError> {
+        // The ids of a compacted file differ from each other: the largest such file goes first.
+        let mut files = files.to_vec();
+        files.sort_by_key(|file| std::cmp::Reverse((file.is_compacted, file.rows)));
+        let (mut rows, mut unique) = (Rows::default(), 0);
+        for (at, file) in files.into_iter().enumerate() {
+            for group in groups_of(&file.groups, bucket) {
+                if let Some(block) = self.part(file, group, true)?.block(bucket) {
+                    rows.append(&block.unpack(), self.is_erased(bucket));
+                }
+            }
+            if at == 0 && file.is_compacted {
+                unique = rows.len();
+            }
+        }
+        rows.merge(unique);
+        Ok(rows)
+    }
+
+    /// The rows of some files at or above a sequence by bucket, but for those of erased units.
+    pub(super) fn news(
+        &self,
+        files: &[&FileMeta],
+        from_sequence: u64,
+    ) -> Result<BTreeMap<u16, NewRows>, ColumnError> {
+        let mut by_bucket: BTreeMap<u16, NewRows> = BTreeMap::new();
+        for file in files {
+            let stretch = Stretch {
+                with_ids: true,
+                from_sequence: Some(from_sequence),
+                ..Stretch::default()
+            };
+            for (bucket, found) in self.decode(file, &stretch)? {
+                if !found.is_empty() {
+                    let NewRows(rows) = by_bucket.entry(bucket).or_default();
+                    rows.append(&found, self.is_erased(bucket));
+                }
+            }
+        }
+        Ok(by_bucket)
+    }
+
+    fn part(
+        &self,
+        file: &FileMeta,
+        group: usize,
+        with_ids: bool,
+    ) -> Result<Arc<Part>, ColumnError> {
+        let key = PartKey {
+            lake: self.lake,
+            file: file.checksum,
+            group,
+            with_properties: self.with_properties,
+            with_ids,
+        };
+        self.hot.part(key, || {
+            let stretch = Stretch {
+                groups: Some(vec![group]),
+                with_ids,
+                from_sequence: None,
+            };
+            let by_bucket = self.decode(file, &stretch)?.into_iter();
+            Ok(Part {
+                blocks: by_bucket
+                    .map(|(bucket, rows)| (bucket, Arc::new(Block::pack(rows))))
+                    .collect(),
+            })
+        })
+    }
+
+    /// Rows by bucket, in the order of the file, without quarantined ones.
+    fn decode(
+        &self,
+        file: &FileMeta,
+        stretch: &Stretch,
+    ) -> Result<BTreeMap<u16, Rows>, ColumnError> {
+        let path = self.dir.join(&file.name);
+        let footer = self.hot.footer(self.lake, file.checksum, || {
+            Footer::read(self.io, &path, reading_schema())
+        })?;
+        let groups = stretch.groups.as_deref();
+        // A column without any value costs as much to read as a full one.
+        let has_any = |column| !footer.is_all_null(groups, column);
+        let columns: Vec<usize> = [
+            (true, column::BUCKET),
+            (true, column::UNIT),
+            (true, column::TIME),
+            (true, column::KIND),
+            (true, column::NAME),
+            (has_any(column::VALUE), column::VALUE),
+            (has_any(column::VARIANT), column::VARIANT),
+            (true, column::QUARANTINED),
+            (stretch.with_ids, column::EVENT_ID),
+            (stretch.from_sequence.is_some(), column::SEQUENCE),
+            (
+                self.with_properties && has_any(column::PROPERTIES),
+                column::PROPERTIES,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_read, column)| is_read.then_some(column))
+        .collect();
+        let wanted = Wanted {
+            groups: stretch.groups.clone(),
+            columns: Some(&columns),
+            footer: Some(footer),
+            batch_rows: None,
+        };
+        let mut by_bucket: BTreeMap<u16, Rows> = BTreeMap::new();
+        read_batches(self.io, &path, wanted, &mut |batch| {
+            let wrong = |column| ColumnError::damaged(&path, format!("column {column} is wrong"));
+            let decoder = Decoder::of(&batch, self.with_properties, self.texts).map_err(wrong)?;
+            for (bucket, rows) in decoder.buckets() {
+                let into = by_bucket.entry(bucket).or_default();
+                for kept in decoder.kept(rows, stretch.from_sequence).map_err(wrong)? {
+                    decoder.push(kept, into).map_err(wrong)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(by_bucket)
+    }
+}
