@@ -20,7 +20,6 @@ use crate::columns::{Block, ColumnError, ColumnStore, DayBlocks, FileMeta, LakeS
 use classify::Classifier;
 pub use kept::KeptMemory;
 pub(crate) use kept::KeptMetrics;
-use keyed::Keyed;
 use names::Names;
 use persons::Persons;
 use rustc_hash::FxHashMap;
@@ -30,10 +29,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, Query, StepOrder,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Grouping, JourneyKey, Query,
+    StepOrder,
 };
 use tidegate_stats::StatsError;
 use worker::Worker;
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// Filters that one pass over the events can tell apart.
 const FILTERS_AT_ONCE: usize = 64;
@@ -261,8 +263,7 @@ impl<'r> Run<'r> {
         let mut all = Vec::new();
         let homes = 0..self.state.buckets;
         if let (Some(key), Query::Journey { journey, days, .. }) = (self.key(), self.query) {
-            let (report, rows) = Keyed::new(self, key, journey, *days).all(homes, threads)?;
-            return Ok(vec![Worker::of_journey(self, report, rows)]);
+            return keyed::Keyed::new(self, key, journey, *days).all(homes, threads);
         }
         persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
             let nobody = Persons::default();
@@ -415,4 +416,10 @@ impl<'r> Run<'r> {
 fn is_set(flags: &[bool], unit: u32) -> bool {
     let at = usize::try_from(unit).unwrap_or(usize::MAX);
     flags.get(at).copied().unwrap_or(false)
+}
+
+/// The moments in which a chain may begin.
+fn entry_us(days: Days) -> Range<i64> {
+    let from = days.first.saturating_mul(DAY_US);
+    from..days.last.saturating_add(1).saturating_mul(DAY_US)
 }

@@ -7,19 +7,19 @@
 //! is bounded by rounds as there.
 
 use super::persons::{At, Placed, at, ids_of, in_order, sort, ties};
-use super::{QueryError, Run, classify, each_bucket};
-use crate::columns::{Block, DayBlocks, Place};
+use super::worker::Worker;
+use super::{QueryError, Run, classify, each_bucket, entry_us};
+use crate::columns::{Block, Place};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate_metrics::{
     Assignment, ClassifiedEvent, Counted, Days, ExposureEvent, JourneyDefinition, JourneyFold,
     JourneyKey, JourneyReport, assign_units,
 };
 use xxhash_rust::xxh3::xxh3_128;
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// A keyed journey being answered.
 pub(super) struct Keyed<'k> {
@@ -62,18 +62,17 @@ impl<'k> Keyed<'k> {
         }
     }
 
-    /// The report over some buckets and the rows read, in as many rounds as memory asks for.
+    /// The findings of some buckets, in as many rounds as memory asks for.
     pub(super) fn all(
         &self,
         homes: Range<u16>,
         threads: usize,
-    ) -> Result<(JourneyReport, u64), QueryError> {
+    ) -> Result<Vec<Worker<'k>>, QueryError> {
         let Some(gathered) = self.gather(&homes, threads)? else {
             let middle = homes.start + (homes.end - homes.start) / 2;
-            let (mut report, rows) = self.all(homes.start..middle, threads)?;
-            let (rest, more) = self.all(middle..homes.end, threads)?;
-            report.merge(rest);
-            return Ok((report, rows + more));
+            let mut parts = self.all(homes.start..middle, threads)?;
+            parts.append(&mut self.all(middle..homes.end, threads)?);
+            return Ok(parts);
         };
         let tied: BTreeSet<At> = gathered
             .values()
@@ -83,16 +82,13 @@ impl<'k> Keyed<'k> {
             })
             .collect();
         let ids = ids_of(self.run, &tied, threads)?;
-        let (mut report, mut rows) = (JourneyReport::default(), 0);
-        for (bucket, found) in gathered {
-            rows += found.rows;
-            let exposures = in_order(found.exposures, &ids).into_iter();
-            let exposures: Vec<_> = exposures.map(|placed| placed.what).collect();
-            let events = in_order(found.events, &ids).into_iter();
-            let events = events.map(|placed| placed.what).collect();
-            report.merge(self.fold(bucket, &exposures, events));
-        }
-        Ok((report, rows))
+        let parts = gathered.into_iter().map(|(bucket, found)| {
+            let exposures = in_order(found.exposures, &ids);
+            let events = in_order(found.events, &ids);
+            let report = self.fold(bucket, &exposures, events);
+            Worker::having_found(self.run, report, found.rows)
+        });
+        Ok(parts.collect())
     }
 
     /// What belongs to some buckets, sorted; `None` if it is too much at once.
@@ -140,41 +136,44 @@ impl<'k> Keyed<'k> {
     fn sorted_out(
         &self,
         bucket: u16,
-        days: &DayBlocks,
+        days: &[(i64, Arc<Block>)],
         homes: &Range<u16>,
     ) -> BTreeMap<u16, Gathered> {
         let (run, classifier) = (self.run, self.run.classifier());
-        let (all, filters) = (run.wants_all(), 0..run.query.filters().len());
+        let all = run.wants_all();
         let mut found: BTreeMap<u16, Gathered> = BTreeMap::new();
-        for (day, (date, rows)) in (0u32..).zip(days) {
-            let mut times = rows.times();
-            for row in 0..rows.len() {
-                let event = ClassifiedEvent {
-                    unit: rows.unit(row),
-                    time_us: times.of(row),
-                    matched: classifier.matched(rows, row, &filters),
-                    value: f64::NAN,
-                };
-                if !all && event.matched == 0 {
+        let filters = 0..self.journey.filters().count();
+        for (number, (day, block)) in (0u32..).zip(days) {
+            let (mut times, mut values) = (block.times(), block.values());
+            for row in 0..block.len() {
+                let (time_us, amount) = (times.of(row), values.of(row));
+                let matched = classifier.matched(block, row, &filters);
+                if matched == 0 && !all {
                     continue;
                 }
-                let Some(value) = self.value(rows, row) else {
+                let Some(value) = self.value(block, row) else {
                     continue;
                 };
-                let (home, unit) = self.place((bucket, event.unit), value);
+                let (home, unit) = self.place((bucket, block.unit(row)), value);
                 if homes.contains(&home) {
-                    found.entry(home).or_default().events.push(Placed {
-                        time_us: event.time_us,
+                    let event = ClassifiedEvent {
                         unit,
-                        at: at(bucket, day, row),
+                        time_us,
+                        matched,
+                        value: amount,
+                    };
+                    found.entry(home).or_default().events.push(Placed {
+                        time_us,
+                        unit,
+                        at: at(bucket, number, row),
                         part: 0,
-                        what: (ClassifiedEvent { unit, ..event }, value),
+                        what: (event, value),
                     });
                 }
             }
-            for (row, exposure) in run.exposures_in(*date, rows) {
+            for (row, exposure) in run.exposures_in(*day, block) {
                 let value = match self.key.counts {
-                    Counted::Value => self.value(rows, row),
+                    Counted::Value => self.value(block, row),
                     Counted::Unit | Counted::UnitAndValue => Some(0),
                 };
                 let Some(value) = value else { continue };
@@ -183,7 +182,7 @@ impl<'k> Keyed<'k> {
                     found.entry(home).or_default().exposures.push(Placed {
                         time_us: exposure.time_us,
                         unit,
-                        at: at(bucket, day, row),
+                        at: at(bucket, number, row),
                         part: 0,
                         what: (ExposureEvent { unit, ..exposure }, value),
                     });
@@ -191,15 +190,15 @@ impl<'k> Keyed<'k> {
             }
         }
         if homes.contains(&bucket) {
-            let rows = days.iter().map(|(_, rows)| rows.len() as u64);
+            let rows = days.iter().map(|(_, block)| block.len() as u64);
             found.entry(bucket).or_default().rows += rows.sum::<u64>();
         }
         found
     }
 
     /// The hash of a row's value.
-    fn value(&self, rows: &Block, row: usize) -> Option<u128> {
-        let text = classify::property_as_text(rows.property_text(row), &self.key.property)?;
+    fn value(&self, block: &Block, row: usize) -> Option<u128> {
+        let text = classify::property_as_text(block.property_text(row), &self.key.property)?;
         Some(xxh3_128(text.as_bytes()))
     }
 
@@ -218,8 +217,8 @@ impl<'k> Keyed<'k> {
     fn fold(
         &self,
         bucket: u16,
-        exposures: &[(ExposureEvent, u128)],
-        events: Vec<(ClassifiedEvent, u128)>,
+        exposures: &[Placed<(ExposureEvent, u128)>],
+        events: Vec<Placed<(ClassifiedEvent, u128)>>,
     ) -> JourneyReport {
         // Dense numbers for what is followed, and who it belongs to.
         let (mut numbers, mut owners) = (FxHashMap::<(u32, u128), u32>::default(), Vec::new());
@@ -232,6 +231,7 @@ impl<'k> Keyed<'k> {
         let is_by_value = self.key.counts == Counted::Value;
         let exposures: Vec<ExposureEvent> = exposures
             .iter()
+            .map(|placed| (&placed.what.0, &placed.what.1))
             .map(|(exposure, value)| match is_by_value {
                 true => ExposureEvent {
                     unit: number(exposure.unit, *value),
@@ -242,6 +242,7 @@ impl<'k> Keyed<'k> {
             .collect();
         let events: Vec<ClassifiedEvent> = events
             .into_iter()
+            .map(|placed| placed.what)
             .map(|(event, value)| ClassifiedEvent {
                 unit: number(event.unit, value),
                 ..event
@@ -249,7 +250,10 @@ impl<'k> Keyed<'k> {
             .collect();
         let units = match is_by_value {
             true => owners.len(),
-            false => self.run.units(bucket),
+            false => {
+                let units = self.run.store.unit_count(bucket);
+                usize::try_from(units).unwrap_or(usize::MAX)
+            }
         };
         let assignments = match self.run.query.grouping() {
             Some(_) => assign_units(units, exposures),
@@ -263,9 +267,7 @@ impl<'k> Keyed<'k> {
             true => assignments.clone(),
             false => owners.iter().map(of_owner).collect(),
         };
-        let from = self.days.first.saturating_mul(DAY_US);
-        let to = self.days.last.saturating_add(1).saturating_mul(DAY_US);
-        let mut fold = JourneyFold::new(self.journey, &followed, from..to);
+        let mut fold = JourneyFold::new(self.journey, &followed, entry_us(self.days));
         for event in events {
             fold.push(event);
         }

@@ -3,18 +3,15 @@
 use super::classify::Classifier;
 use super::persons::Persons;
 use super::usage::Counting;
-use super::{QueryError, Run, is_set};
-use crate::columns::{Block, Column, DayBlocks};
+use super::{DAY_US, QueryError, Run, entry_us, is_set};
+use crate::columns::{Column, DayBlocks};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use tidegate_metrics::{
     Adoption, Arms, Assignment, ClassifiedEvent, Findings, JourneyFold, JourneyMemory,
     JourneyReport, Lifecycle, MetricSummary, Query, Retention, RetentionFold, UnitMeasurements,
     UsageTally, assign_units, measure_units, summarise,
 };
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// What a thread has found.
 enum Found {
@@ -60,11 +57,11 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// A journey that was answered otherwise, over so many rows.
-    pub(super) fn of_journey(run: &'r Run<'r>, report: JourneyReport, rows: u64) -> Self {
+    /// A part that was found otherwise, over so many rows.
+    pub(super) fn having_found(run: &'r Run<'r>, journey: JourneyReport, events: u64) -> Self {
         Self {
-            found: Found::Journey(report),
-            events: rows,
+            found: Found::Journey(journey),
+            events,
             ..Self::new(run)
         }
     }
@@ -146,12 +143,10 @@ impl<'r> Worker<'r> {
         else {
             return;
         };
-        let from = asked.first.saturating_mul(DAY_US);
-        let to = asked.last.saturating_add(1).saturating_mul(DAY_US);
         let filters = 0..journey.filters().count();
         let every = self.run.wants_all();
         let memory = std::mem::take(&mut self.journeys);
-        let mut fold = JourneyFold::reusing(journey, bucket.arms, from..to, memory);
+        let mut fold = JourneyFold::reusing(journey, bucket.arms, entry_us(*asked), memory);
         for (_, block) in bucket.days {
             let classifier = &bucket.classifier;
             if bucket.merged.is_empty() {
@@ -235,6 +230,40 @@ impl<'r> Worker<'r> {
         }
     }
 
+    fn live(&mut self, bucket: &Bucket<'_, '_>) {
+        let (
+            Query::Lifecycle {
+                days: asked,
+                period_days,
+                ..
+            },
+            Found::Lifecycle(lifecycle),
+        ) = (self.run.query, &mut self.found)
+        else {
+            return;
+        };
+        let mut events = Vec::new();
+        let parts = self.run.parts();
+        if self.run.wants_any() {
+            bucket.each_own(|event| {
+                events.push(ClassifiedEvent {
+                    matched: 1,
+                    ..event
+                });
+            });
+            events.extend_from_slice(bucket.persons.events(0));
+        } else {
+            for (part, filters) in parts.iter().enumerate() {
+                events.extend(bucket.events(part, filters));
+            }
+        }
+        if parts.len() > 1 {
+            events.sort_by_key(|event| event.time_us);
+        }
+        let of_bucket = Lifecycle::of(bucket.units, *asked, *period_days, events);
+        lifecycle.merge(&of_bucket);
+    }
+
     fn retain(&mut self, bucket: &Bucket<'_, '_>) {
         let Found::Retention(fold) = &mut self.found else {
             return;
@@ -274,51 +303,6 @@ impl<'r> Worker<'r> {
     }
 }
 
-impl Worker<'_> {
-    fn live(&mut self, bucket: &Bucket<'_, '_>) {
-        let (
-            Query::Lifecycle {
-                days, period_days, ..
-            },
-            Found::Lifecycle(lifecycle),
-        ) = (self.run.query, &mut self.found)
-        else {
-            return;
-        };
-        let (parts, wants_any) = (self.run.parts(), self.run.wants_any());
-        // The day alone matters of when an event was.
-        let on = |day: i64, unit: u32| ClassifiedEvent {
-            unit,
-            time_us: day.saturating_mul(DAY_US),
-            matched: 1,
-            value: f64::NAN,
-        };
-        let of_day = |(day, block): &(i64, Arc<Block>)| -> Vec<ClassifiedEvent> {
-            let units: Vec<u32> = match wants_any {
-                true => (0..block.len()).map(|row| block.unit(row)).collect(),
-                false => {
-                    let events = parts.iter();
-                    let events = events.flat_map(|part| bucket.classifier.events(block, part));
-                    events.map(|event| event.unit).collect()
-                }
-            };
-            let own = units
-                .into_iter()
-                .filter(|unit| !is_set(bucket.merged, *unit));
-            own.map(|unit| on(*day, unit)).collect()
-        };
-        let mut of_persons: Vec<(i64, u32)> = Vec::new();
-        for part in 0..parts.len() {
-            let events = bucket.persons.events(part).iter();
-            of_persons.extend(events.map(|event| (event.time_us.div_euclid(DAY_US), event.unit)));
-        }
-        of_persons.sort_unstable();
-        let own = bucket.days.iter().flat_map(of_day);
-        let all = own.chain(of_persons.into_iter().map(|(day, unit)| on(day, unit)));
-        lifecycle.merge(&Lifecycle::of(bucket.units, *days, *period_days, all));
-    }
-}
-
 /// What is known of a bucket.
 struct Bucket<'b, 'q> {
     classifier: Classifier<'q>,
@@ -331,6 +315,17 @@ struct Bucket<'b, 'q> {
 }
 
 impl Bucket<'_, '_> {
+    /// Every event of units that are persons by themselves, in the order of time.
+    fn each_own(&self, mut each: impl FnMut(ClassifiedEvent)) {
+        for (_, block) in self.days {
+            self.classifier.each(block, &(0..0), true, |event| {
+                if !is_set(self.merged, event.unit) {
+                    each(event);
+                }
+            });
+        }
+    }
+
     /// The events that match one of a part of the filters: those of units that are persons by
     /// themselves in the order of time, then those of all others.
     fn events(&self, part: usize, filters: &Range<usize>) -> impl Iterator<Item = ClassifiedEvent> {

@@ -25,6 +25,7 @@ const COUNTED: [(&str, Counted); 3] = [
     ("unit_and_value", Counted::UnitAndValue),
     ("value", Counted::Value),
 ];
+
 const TIMED_FROM: [(&str, TimedFrom); 2] = [
     ("latest_start", TimedFrom::LatestStart),
     ("first_entry", TimedFrom::FirstEntry),

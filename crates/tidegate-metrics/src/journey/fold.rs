@@ -246,23 +246,21 @@ impl<'d> JourneyFold<'d> {
         // Samples stand in the order of events, so the first at a step is the owner's arrival.
         let mut reached = vec![0; assignments.len()];
         self.memory.samples.retain_mut(|sample| {
-            let owner = owners.get(place(sample.unit)).copied().unwrap_or(u32::MAX);
-            sample.unit = owner;
-            let reached = reached.get_mut(place(owner));
-            let is_first = reached
-                .as_ref()
-                .is_some_and(|reached| **reached < sample.level);
-            if let Some(reached) = reached.filter(|_| is_first) {
-                *reached = sample.level;
-            }
-            is_first
+            let owner = owners.get(place(sample.unit)).copied();
+            sample.unit = owner.unwrap_or(u32::MAX);
+            let reached = reached.get_mut(place(sample.unit));
+            let is_first = |reached: &&mut u8| **reached < sample.level;
+            reached
+                .filter(is_first)
+                .map(|reached| *reached = sample.level)
+                .is_some()
         });
         self.memory.units = units;
         self.arms = Arms::Exposed(assignments);
         self.finish(end_us)
     }
 
-    /// The same, with the memory for the next fold.
+    /// The same as [`Self::finish`], with the memory for the next fold.
     #[must_use]
     pub fn finish_reusable(self, end_us: i64) -> (JourneyReport, JourneyMemory) {
         let mut mixed_units = 0;
