@@ -29,8 +29,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Grouping, JourneyKey, Query,
-    StepOrder,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, Query, StepOrder,
 };
 use tidegate_stats::StatsError;
 use worker::Worker;
