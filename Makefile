@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Play the loop: a bad change is opened to a few and shuts by itself
@@ -37,6 +37,10 @@ bench: ## Measure speed beside peers, ratios printed
 .PHONY: bench-lake
 bench-lake: ## The lake's fixed questions at full scale beside DuckDB and ClickHouse's engine
 	@scripts/require cargo cc python3 && BENCH_CHDB=1 scripts/bench-lake 1
+
+.PHONY: bench-rollouts
+bench-rollouts: ## False rollbacks and delays in simulation, then end to end on the real server
+	@scripts/require cargo cc && scripts/bench-rollouts
 
 .PHONY: nightly
 nightly: ## The long runs: more histories, more crashes, the full certificate

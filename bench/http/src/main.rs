@@ -8,6 +8,7 @@
 //! the ratios first.
 
 mod client;
+mod process;
 mod report;
 mod server;
 mod streams;

@@ -1,19 +1,17 @@
 //! The release binary with 1,000 flags in its store.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::client::{Connection, evaluate_all, evaluate_one};
+pub use crate::process::TOKEN;
+use crate::process::{apply, build, spawn};
 
 /// Flags in the set.
 pub const FLAGS: usize = 1_000;
-/// The bootstrap token.
-pub const TOKEN: &str = "a-token-for-measuring-0123456789abcdef";
-
 /// A running server; its folder goes away with it.
 pub struct Server {
     pub address: SocketAddr,
@@ -35,15 +33,7 @@ impl Server {
         };
         let file = server.folder.join("flags.json");
         std::fs::write(&file, flags()).unwrap();
-        let applied = Command::new(binary())
-            .args(["apply", "--file"])
-            .arg(&file)
-            .env("TIDEGATE_SERVER", format!("http://{}", server.address))
-            .env("TIDEGATE_TOKEN", TOKEN)
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(applied.success());
+        apply(server.address, &file);
         server
     }
 
@@ -89,55 +79,6 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// `TIDEGATE_BENCH_BINARY`, to measure one that was built elsewhere, or our own.
-fn binary() -> PathBuf {
-    std::env::var_os("TIDEGATE_BENCH_BINARY")
-        .map_or_else(|| root().join("target/release/tidegate"), PathBuf::from)
-}
-
-fn build() {
-    if std::env::var_os("TIDEGATE_BENCH_BINARY").is_some() {
-        return;
-    }
-    let built = Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--package",
-            "tidegate",
-        ])
-        .current_dir(root())
-        .status()
-        .unwrap();
-    assert!(built.success());
-}
-
-fn spawn(folder: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder.join("data"))
-        .env("TIDEGATE_BOOTSTRAP_TOKEN", TOKEN)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line
-        .trim()
-        .strip_prefix("listening on http://")
-        .expect("it listens");
-    (child, address.parse().unwrap())
 }
 
 /// Flags with a list test, then a split: what most flags in use look like.

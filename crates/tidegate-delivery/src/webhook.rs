@@ -166,6 +166,17 @@ impl From<serde_json::Error> for ParseError {
     }
 }
 
+/// A header that requests of `source` must have and this one has not: it could be proven, and never read.
+#[must_use]
+pub fn missing_header(source: WebhookSource, request: &Request<'_>) -> Option<&'static str> {
+    let needed: &[&'static str] = match source {
+        WebhookSource::GitHub => &github::NEEDED_HEADERS,
+        _ => &[],
+    };
+    let is_missing = |name: &&&'static str| request.header(name).is_none();
+    needed.iter().find(is_missing).copied()
+}
+
 /// Reads a request that [`verify`] let through.
 ///
 /// # Errors

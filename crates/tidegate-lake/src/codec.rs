@@ -67,9 +67,31 @@ struct Interner<'e> {
     index: FxHashMap<&'e str, u64>,
     lengths: Writer,
     text: Writer,
+    /// What stood at each place of the event before: events of one program say the same things in
+    /// the same order, and comparing is cheaper than looking up.
+    before: Vec<(&'e str, u64)>,
 }
 
 impl<'e> Interner<'e> {
+    /// The same as [`Self::intern`], for a text that often stands at this place.
+    fn intern_at(&mut self, place: usize, text: &'e str) -> u64 {
+        match self.before.get(place) {
+            Some((known, number)) if *known == text => *number,
+            Some(_) => {
+                let number = self.intern(text);
+                if let Some(before) = self.before.get_mut(place) {
+                    *before = (text, number);
+                }
+                number
+            }
+            None => {
+                let number = self.intern(text);
+                self.before.push((text, number));
+                number
+            }
+        }
+    }
+
     fn intern(&mut self, text: &'e str) -> u64 {
         let next = self.index.len() as u64;
         *self.index.entry(text).or_insert_with(|| {
@@ -109,7 +131,7 @@ pub(crate) fn encode(events: &[Event]) -> Result<Encoded, CodecError> {
             values.bytes(&value.to_le_bytes());
         }
         names.unsigned(texts.intern(&event.unit));
-        names.unsigned(texts.intern(&event.name));
+        names.unsigned(texts.intern_at(0, &event.name));
         encode_pairs(event, &mut texts, &mut pairs);
     }
     let mut raw = Writer::default();
@@ -158,9 +180,11 @@ fn mark(event: &Event) -> u8 {
 }
 
 fn encode_pairs<'e>(event: &'e Event, texts: &mut Interner<'e>, pairs: &mut Writer) {
+    let mut places = 1..;
+    let mut place = || places.next().unwrap_or_default();
     pairs.unsigned(event.properties.len() as u64);
     for (key, value) in &event.properties {
-        pairs.unsigned(texts.intern(key));
+        pairs.unsigned(texts.intern_at(place(), key));
         match value {
             PropertyValue::Bool(false) => pairs.byte(TAG_FALSE),
             PropertyValue::Bool(true) => pairs.byte(TAG_TRUE),
@@ -176,8 +200,8 @@ fn encode_pairs<'e>(event: &'e Event, texts: &mut Interner<'e>, pairs: &mut Writ
     }
     pairs.unsigned(event.flags.len() as u64);
     for (key, variant) in &event.flags {
-        pairs.unsigned(texts.intern(key));
-        pairs.unsigned(texts.intern(variant));
+        pairs.unsigned(texts.intern_at(place(), key));
+        pairs.unsigned(texts.intern_at(place(), variant));
     }
 }
 

@@ -14,6 +14,7 @@
 //! Events count once: copies of an event id that the door did not recognise fall into the same
 //! day and bucket, where reading drops all but one and compaction removes them for good.
 
+mod aliases;
 mod block;
 mod compaction;
 mod day_writer;
@@ -26,6 +27,7 @@ mod hot;
 mod manifest;
 mod merge;
 mod news;
+mod records;
 mod replay;
 mod rows;
 mod scan;
@@ -34,10 +36,11 @@ mod store;
 mod units;
 mod verify;
 
+pub use aliases::{AliasRefusal, AliasReport, Aliases};
 pub(crate) use block::{Block, Column, Sort};
 pub use compaction::CompactionReport;
-pub use erasure::ErasureReceipt;
-pub(crate) use erasure::Hidden;
+pub use erasure::{ErasedUnit, ErasureReceipt};
+pub(crate) use erasure::{Hidden, Place};
 pub use flush::FlushReport;
 pub use hot::HotMemory;
 pub use manifest::{FileMeta, LakeState, RowGroupMeta};

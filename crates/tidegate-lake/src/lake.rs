@@ -1,7 +1,7 @@
 //! The lake as the server sees it: take events, answer questions, keep house.
 
 use crate::columns::{
-    ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, Hidden,
+    AliasReport, ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, Hidden,
     VerifyReport, error_text,
 };
 use crate::io::LakeIo;
@@ -9,13 +9,13 @@ use crate::live::{LiveError, LiveFeed, LiveFollower};
 use crate::log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions, NoSink,
 };
-use crate::query::{self, KeptMetrics, QueryError};
+use crate::query::{self, KeptMemory, KeptMetrics, QueryError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidegate_metrics::{Answer, Event, LiveLimits, PhaseCounts, Query, Watermark};
 use tokio::sync::oneshot;
 
-/// Bytes of metrics kept up between answers.
+/// Bytes of metrics kept up between answers, where nothing is shared.
 const KEPT_BYTES: usize = 256 << 20;
 
 /// How the lake behaves.
@@ -170,6 +170,8 @@ impl Lake {
         dir: &Path,
         options: ColumnOptions,
     ) -> Result<Self, ColumnError> {
+        let kept = options.kept_memory.clone();
+        let kept = kept.unwrap_or_else(|| KeptMemory::new(KEPT_BYTES));
         let columns = ColumnStore::open(io, dir, options)?;
         let (flushed, next) = (columns.state().flushed_sequence, intake.log.next_sequence());
         if flushed > next {
@@ -181,7 +183,7 @@ impl Lake {
         Ok(Self {
             intake,
             columns,
-            kept: KeptMetrics::new(KEPT_BYTES),
+            kept: KeptMetrics::of_lake(kept),
             reading: RwLock::default(),
             erasing: Mutex::default(),
         })
@@ -245,17 +247,20 @@ impl Lake {
         &self.intake.log
     }
 
-    /// Moves what is in the log into files, so that every question sees it. Cheap if there is
-    /// nothing to move; meant to be called every second or two.
+    /// Moves what is in the log now into files, so that every question sees it; what is
+    /// acknowledged meanwhile may stay. Cheap if there is nothing to move; meant to be called
+    /// every second or two.
     ///
     /// # Errors
     /// [`ColumnError`]; the log still holds what was not moved.
     pub fn flush(&self) -> Result<u64, ColumnError> {
+        let acknowledged = self.intake.log.next_sequence();
         let mut events = 0;
         loop {
             let flushed = self.columns.flush(&self.intake.log)?;
             events += flushed.events;
-            if flushed.events == 0 {
+            // Going on until nothing is left would never end while events keep coming.
+            if flushed.events == 0 || flushed.through_sequence >= acknowledged {
                 return Ok(events);
             }
         }
@@ -334,7 +339,26 @@ impl Lake {
         query::answer_in_full(&self.columns, query, threads, acknowledged)
     }
 
-    /// Erases a unit from files, dictionary and log; `None` if it was never seen. It is hidden
+    /// Makes units one person, each pair `(unit, into)` by itself: whatever the first did or will
+    /// do is the other's in every answer from now on. Durable on return; asking again changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`ColumnError`]; nothing is merged.
+    pub fn merge_units(&self, pairs: &[(Box<str>, Box<str>)]) -> Result<AliasReport, ColumnError> {
+        self.columns.merge_units(pairs)
+    }
+
+    /// Takes merges back: each unit is a person again, with what was merged into it.
+    ///
+    /// # Errors
+    /// [`ColumnError`]; everything stays merged.
+    pub fn unmerge_units(&self, units: &[Box<str>]) -> Result<AliasReport, ColumnError> {
+        self.columns.unmerge_units(units)
+    }
+
+    /// Erases a unit, and all units of its person, from files, dictionary and log; `None` if it was
+    /// never seen. It is hidden
     /// from every answer at once. Live aggregates hold counts and 64-bit hashes of units, no
     /// names.
     ///

@@ -16,8 +16,9 @@ mod sealed;
 
 pub use codec::CodecError;
 pub use columns::{
-    ColumnError, ColumnOptions, ColumnStore, CompactionReport, ErasureReceipt, FileMeta,
-    FlushReport, HotMemory, LakeState, RowGroupMeta, Rows, Texts, VerifyReport,
+    AliasRefusal, AliasReport, Aliases, ColumnError, ColumnOptions, ColumnStore, CompactionReport,
+    ErasedUnit, ErasureReceipt, FileMeta, FlushReport, HotMemory, LakeState, RowGroupMeta, Rows,
+    Texts, VerifyReport,
 };
 pub use io::{
     DiskAlert, DiskSpace, LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file,
@@ -28,4 +29,4 @@ pub use log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,
     NoSink, RecoveryReport, TornTail,
 };
-pub use query::QueryError;
+pub use query::{KeptMemory, QueryError};

@@ -29,13 +29,14 @@ mod tests;
 use crate::codec::CodecError;
 use crate::io::LakeIo;
 pub use recovery::{RecoveryReport, TornTail};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use tidegate_metrics::Event;
+use tidegate_metrics::{Event, EventKind};
 use tokio::sync::oneshot;
 use writer::{Command, Reply, Writer};
 
@@ -57,6 +58,9 @@ pub struct LogOptions {
     pub recent_ids: usize,
     /// Emptied segments kept for reuse.
     pub free_segments: usize,
+    /// Bytes in memory of events that are durable and may soon be wanted by
+    /// [`EventLog::recent_from`]; beyond it the oldest are read from disk again.
+    pub recent_bytes: usize,
 }
 
 impl Default for LogOptions {
@@ -69,6 +73,7 @@ impl Default for LogOptions {
             reserve_bytes: 512 << 20,
             recent_ids: 4_000_000,
             free_segments: 2,
+            recent_bytes: 192 << 20,
         }
     }
 }
@@ -220,13 +225,84 @@ pub enum LogHealth {
 #[derive(Debug)]
 struct Shared {
     in_flight_bytes: AtomicUsize,
+    in_flight_batches: AtomicUsize,
     next_sequence: AtomicU64,
     health: Mutex<LogHealth>,
+    recent: Mutex<Recent>,
+}
+
+/// The newest stretches, as they were committed.
+#[derive(Debug, Default)]
+struct Recent {
+    stretches: VecDeque<(Arc<Committed>, usize)>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, stretch: &Arc<Committed>, bytes: usize, most_bytes: usize) {
+        self.stretches.push_back((Arc::clone(stretch), bytes));
+        self.bytes += bytes;
+        while self.bytes > most_bytes {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, bytes)) = self.stretches.pop_front() {
+            self.bytes -= bytes;
+        }
+    }
+
+    fn forget_below(&mut self, sequence: u64) {
+        let is_below = |stretch: &Committed| stretch.end_sequence() <= sequence;
+        while self.stretches.front().is_some_and(|(s, _)| is_below(s)) {
+            self.pop();
+        }
+    }
 }
 
 impl Shared {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch that was in flight is no more.
+    fn settle(&self, bytes: usize) {
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.in_flight_batches.fetch_sub(1, Ordering::AcqRel);
+    }
+
     fn set_health(&self, health: LogHealth) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+}
+
+/// How much of what may wait for the disk a batch may fill, by the best that is in it. So under
+/// overload what analysis can miss is told to come back first, then what guards watch, and last
+/// exposures, without which neither means anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    Others,
+    Requests,
+    Exposures,
+}
+
+impl Share {
+    fn of(events: &[Event]) -> Self {
+        let one = |event: &Event| match event.kind {
+            EventKind::Exposure => Self::Exposures,
+            EventKind::Request => Self::Requests,
+            EventKind::Track | EventKind::Evaluation => Self::Others,
+        };
+        events.iter().map(one).max().unwrap_or(Self::Others)
+    }
+
+    const fn part(self, whole: usize) -> usize {
+        match self {
+            Self::Others => whole / 4 * 3,
+            Self::Requests => whole / 8 * 7,
+            Self::Exposures => whole,
+        }
     }
 }
 
@@ -258,8 +334,10 @@ impl EventLog {
         let recovered = recovery::recover(io.as_ref(), dir, &options, sink.as_mut())?;
         let shared = Arc::new(Shared {
             in_flight_bytes: AtomicUsize::new(0),
+            in_flight_batches: AtomicUsize::new(0),
             next_sequence: AtomicU64::new(recovered.report.next_sequence),
             health: Mutex::new(LogHealth::Writing),
+            recent: Mutex::default(),
         });
         let (commands, inbox) = sync_channel(options.in_flight_batches);
         let recovery = recovered.report.clone();
@@ -324,25 +402,23 @@ impl EventLog {
 
     fn enqueue(&self, events: Vec<Event>, reply: Reply) -> Result<(), AppendError> {
         let bytes: usize = events.iter().map(Event::approximate_bytes).sum();
-        let waiting = self
-            .shared
-            .in_flight_bytes
-            .fetch_add(bytes, Ordering::AcqRel);
-        let give_back = || {
-            self.shared
-                .in_flight_bytes
-                .fetch_sub(bytes, Ordering::AcqRel);
-        };
+        let shared = &self.shared;
+        let waiting = shared.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let batches = shared.in_flight_batches.fetch_add(1, Ordering::AcqRel);
         let overloaded = AppendError::Overloaded {
             in_flight_bytes: waiting,
         };
+        let share = Share::of(&events);
         // A batch larger than the whole budget passes when nothing else waits.
-        if waiting > 0 && waiting.saturating_add(bytes) > self.options.in_flight_bytes {
-            give_back();
+        let is_over = waiting > 0
+            && (waiting.saturating_add(bytes) > share.part(self.options.in_flight_bytes)
+                || batches >= share.part(self.options.in_flight_batches));
+        if is_over {
+            shared.settle(bytes);
             return Err(overloaded);
         }
         let Some(commands) = &self.commands else {
-            give_back();
+            shared.settle(bytes);
             return Err(AppendError::Closed);
         };
         let command = Command::Append {
@@ -351,7 +427,7 @@ impl EventLog {
             reply,
         };
         commands.try_send(command).map_err(|error| {
-            give_back();
+            shared.settle(bytes);
             match error {
                 TrySendError::Full(_) => overloaded,
                 TrySendError::Disconnected(_) => AppendError::Closed,
@@ -417,6 +493,34 @@ impl EventLog {
     ) -> Result<(), LogError> {
         let end = self.next_sequence();
         recovery::read_range(self.io.as_ref(), &self.dir, sequence, end, each)
+    }
+
+    /// Durable events from `sequence` on as they are still in memory, about `limit` of them, in
+    /// order and without gaps; the first stretch may begin before `sequence`. Nothing if the
+    /// first of them must be read with [`EventLog::read_from`].
+    #[must_use]
+    pub fn recent_from(&self, sequence: u64, limit: usize) -> Vec<Arc<Committed>> {
+        let recent = self.shared.recent();
+        let reaches = |(first, _): &(Arc<Committed>, usize)| first.first_sequence <= sequence;
+        if !recent.stretches.front().is_some_and(reaches) {
+            return Vec::new();
+        }
+        let wanted = recent.stretches.iter().map(|(stretch, _)| stretch);
+        let mut count = 0;
+        wanted
+            .skip_while(|stretch| stretch.end_sequence() <= sequence)
+            .take_while(|stretch| {
+                let is_wanted = count < limit;
+                count += stretch.events.len();
+                is_wanted
+            })
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// Says that nobody wants events below `sequence` from memory any more.
+    pub fn forget_recent(&self, sequence: u64) {
+        self.shared.recent().forget_below(sequence);
     }
 
     /// The first sequence still in the log.

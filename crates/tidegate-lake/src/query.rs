@@ -6,25 +6,35 @@
 //! retention need neither the time nor the order of a day's rows and take columns of units.
 //! Nothing is joined or shuffled; memory is the hot tier plus one bucket's state per thread.
 //! Threads take buckets as they come and add up what they find; the threads' findings are joined.
+//! Only what merged units did is gathered from several buckets (`persons`).
 
 mod classify;
 mod kept;
 mod names;
+mod persons;
 mod usage;
 mod worker;
 
 use crate::columns::{Block, ColumnError, ColumnStore, DayBlocks, FileMeta, LakeState};
 use classify::Classifier;
+pub use kept::KeptMemory;
 pub(crate) use kept::KeptMetrics;
 use names::Names;
+use persons::Persons;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Grouping, Query,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Query, StepOrder,
 };
 use tidegate_stats::StatsError;
 use worker::Worker;
+
+/// Filters that one pass over the events can tell apart.
+const FILTERS_AT_ONCE: usize = 64;
 
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -81,10 +91,7 @@ pub(crate) fn answer_in_full(
     let names = Names::default();
     let run = Run::over(store, &state, query, &names);
     let data_end_us = run.data_end_us();
-    let start = || Worker::new(&run);
-    let workers = per_bucket(state.buckets, threads, start, |worker, bucket| {
-        worker.bucket(bucket)
-    })?;
+    let workers = run.all_buckets(threads)?;
     let events = workers.iter().map(|worker| worker.events).sum();
     let mut findings = worker::join(query, workers)?;
     let names = names.sorted_into(&mut findings);
@@ -92,6 +99,7 @@ pub(crate) fn answer_in_full(
         findings,
         names,
         watermark: state.flushed_sequence,
+        aliases: state.aliases.version(),
         acknowledged,
         data_end_us,
         events,
@@ -122,19 +130,20 @@ fn days_to_read(query: &Query) -> (i64, i64) {
     }
 }
 
-/// Does some work for every bucket with so many threads, each with a state of its own; returns the
+/// Does some work for buckets with so many threads, each with a state of its own; returns the
 /// states, or the first failure.
 ///
 /// Neighbouring buckets may lie in one row group, which one thread decodes while another would
 /// wait for it. So the first buckets given out lie far apart, and each thread goes on from there.
 fn per_bucket<S: Send, E: Send>(
-    buckets: u16,
+    buckets: Range<u16>,
     threads: usize,
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, u16) -> Result<(), E> + Sync,
 ) -> Result<Vec<S>, E> {
     let threads = u16::try_from(threads.max(1)).unwrap_or(u16::MAX);
-    let stretch = buckets.div_ceil(threads);
+    let count = buckets.end.saturating_sub(buckets.start);
+    let stretch = count.div_ceil(threads);
     let next = AtomicU16::new(0);
     let has_failed = AtomicBool::new(false);
     let done = Mutex::new(Ok(Vec::new()));
@@ -147,9 +156,9 @@ fn per_bucket<S: Send, E: Send>(
             if row >= stretch {
                 break;
             }
-            let bucket = (turn % threads) * stretch + row;
-            if bucket < buckets {
-                outcome = work(&mut state, bucket);
+            let place = (turn % threads) * stretch + row;
+            if place < count {
+                outcome = work(&mut state, buckets.start + place);
             }
         }
         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +180,22 @@ fn per_bucket<S: Send, E: Send>(
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Does some work for buckets with so many threads; the outcomes come in no order.
+fn each_bucket<T: Send>(
+    buckets: Range<u16>,
+    threads: usize,
+    work: impl Fn(u16) -> T + Sync,
+) -> Vec<T> {
+    let done = per_bucket(buckets, threads, Vec::new, |done, bucket| {
+        done.push(work(bucket));
+        Ok::<(), Infallible>(())
+    });
+    match done {
+        Ok(done) => done.into_iter().flatten().collect(),
+        Err(never) => match never {},
+    }
+}
+
 /// A question over the files of one moment.
 struct Run<'r> {
     store: &'r ColumnStore,
@@ -180,6 +205,8 @@ struct Run<'r> {
     /// The days to read with their files.
     days: Vec<(i64, Vec<&'r FileMeta>)>,
     end_us: i64,
+    /// Merged units by bucket: what the scan leaves out.
+    merged: BTreeMap<u16, Vec<bool>>,
 }
 
 impl<'r> Run<'r> {
@@ -200,6 +227,7 @@ impl<'r> Run<'r> {
                 .filter(|(day, _)| (first..=last).contains(day))
                 .collect(),
             end_us: i64::MIN,
+            merged: persons::merged_by_bucket(&state.aliases),
         };
         // One end for all buckets: what is still open must not depend on how units are spread.
         run.end_us = run.data_end_us().unwrap_or(i64::MIN);
@@ -209,6 +237,50 @@ impl<'r> Run<'r> {
     fn data_end_us(&self) -> Option<i64> {
         let files = self.days.iter().flat_map(|(_, files)| files);
         files.filter_map(|file| file.last_time_us).max()
+    }
+
+    fn all_buckets(&self, threads: usize) -> Result<Vec<Worker<'_>>, QueryError> {
+        let mut all = Vec::new();
+        let homes = 0..self.state.buckets;
+        persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
+            let nobody = Persons::default();
+            let start = || Worker::new(self);
+            let workers = per_bucket(homes, threads, start, |worker, bucket| {
+                worker.bucket(bucket, persons.get(&bucket).unwrap_or(&nobody))
+            });
+            all.extend(workers?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The question's filters in parts that a mask has bits for; at least one.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let filters = self.query.filters().len();
+        let starts = (0..filters.max(1)).step_by(FILTERS_AT_ONCE);
+        starts
+            .map(|start| start..filters.min(start + FILTERS_AT_ONCE))
+            .collect()
+    }
+
+    /// The units of a bucket that are one of a person's several, as a flag by ordinal.
+    fn merged_in(&self, bucket: u16) -> &[bool] {
+        self.merged.get(&bucket).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a unit is one of a person's several.
+    fn is_merged(&self, bucket: u16, unit: u32) -> bool {
+        is_set(self.merged_in(bucket), unit)
+    }
+
+    /// Without filters, any event is activity.
+    fn wants_any(&self) -> bool {
+        matches!(self.query, Query::Retention { events, .. } if events.is_empty())
+    }
+
+    /// Whether events that match nothing matter too.
+    fn wants_all(&self) -> bool {
+        matches!(self.query, Query::Journey { journey, .. } if journey.order == StepOrder::Strict)
     }
 
     fn with_properties(&self) -> bool {
@@ -242,13 +314,12 @@ impl<'r> Run<'r> {
             .with_texts(|texts| Classifier::new(&filters, texts, with_values))
     }
 
-    fn exposures<'d>(
-        &self,
-        by: &Grouping,
-        days: impl IntoIterator<Item = &'d (i64, Arc<Block>)>,
-    ) -> Vec<ExposureEvent> {
+    /// The exposures of a day that assign units, with the rows they stand in.
+    fn exposures_in(&self, day: i64, block: &Block) -> Vec<(usize, ExposureEvent)> {
         let mut exposures = Vec::new();
-        let Some(flag) = self.store.with_texts(|texts| texts.find(&by.flag)) else {
+        let by = self.query.grouping();
+        let flag = by.and_then(|by| self.store.with_texts(|texts| texts.find(&by.flag)));
+        let Some((by, flag)) = by.zip(flag) else {
             return exposures;
         };
         let asked = match self.query {
@@ -257,7 +328,13 @@ impl<'r> Run<'r> {
             | Query::Adoption { days, .. } => *days,
             Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
         };
-        let asked = asked.first..=asked.last;
+        let meant = block
+            .sorts()
+            .iter()
+            .position(|sort| sort.kind == EventKind::Exposure && sort.name == flag);
+        if meant.is_none() || !(asked.first..=asked.last).contains(&day) {
+            return exposures;
+        }
         let mut known: FxHashMap<u32, u32> = FxHashMap::default();
         let mut number_of = |variant: u32| {
             let number = || {
@@ -266,28 +343,40 @@ impl<'r> Run<'r> {
             };
             *known.entry(variant).or_insert_with(number)
         };
-        for (_, block) in days.into_iter().filter(|(day, _)| asked.contains(day)) {
-            let meant = block
-                .sorts()
-                .iter()
-                .position(|sort| sort.kind == EventKind::Exposure && sort.name == flag);
-            let mut times = block.times();
-            for (row, variant) in block.variants() {
-                if Some(block.code(row)) != meant {
-                    continue;
-                }
-                let segment = by.segment.as_deref().map_or(0, |property| {
-                    let text = classify::property_as_text(block.property_text(row), property);
-                    text.map_or(0, |text| self.names.of(&text))
-                });
-                exposures.push(ExposureEvent {
-                    unit: block.unit(row),
-                    time_us: times.of(row),
-                    variant: number_of(variant),
-                    segment,
-                });
+        let mut times = block.times();
+        for (row, variant) in block.variants() {
+            if Some(block.code(row)) != meant {
+                continue;
             }
+            let segment = by.segment.as_deref().map_or(0, |property| {
+                let text = classify::property_as_text(block.property_text(row), property);
+                text.map_or(0, |text| self.names.of(&text))
+            });
+            let exposure = ExposureEvent {
+                unit: block.unit(row),
+                time_us: times.of(row),
+                variant: number_of(variant),
+                segment,
+            };
+            exposures.push((row, exposure));
         }
         exposures
     }
+
+    /// The exposures of a bucket's units that are persons by themselves.
+    fn own_exposures(&self, bucket: u16, days: &[(i64, Arc<Block>)]) -> Vec<ExposureEvent> {
+        let merged = self.merged_in(bucket);
+        let found = days.iter();
+        let found = found.flat_map(|(day, block)| self.exposures_in(*day, block));
+        let found = found.map(|(_, exposure)| exposure);
+        found
+            .filter(|exposure| !is_set(merged, exposure.unit))
+            .collect()
+    }
+}
+
+/// Whether a flag is set for a unit; an empty list says no of every one.
+fn is_set(flags: &[bool], unit: u32) -> bool {
+    let at = usize::try_from(unit).unwrap_or(usize::MAX);
+    flags.get(at).copied().unwrap_or(false)
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_lake::{ColumnOptions, Lake, LakeOptions, LogOptions, SimulatedDisk};
+use tidegate_lake::{ColumnOptions, KeptMemory, Lake, LakeOptions, LogOptions, SimulatedDisk};
 use tidegate_metrics::{
     Answer, Days, Event, EventFilter, EventId, EventKind, Findings, GroupStatistics, Grouping,
     Measure, MetricDefinition, PropertyValue, Query, Winsorise,
@@ -24,6 +24,8 @@ fn options() -> LakeOptions {
         columns: ColumnOptions {
             buckets: 2,
             group_rows: 8,
+            // Now and then more is gathered than is held at a time.
+            gathered_rows: 12,
             ..ColumnOptions::default()
         },
         ..LakeOptions::default()
@@ -78,6 +80,8 @@ enum Step {
     Tidy,
     Erase(u8),
     Expire(i64),
+    Merge(u8, u8),
+    Unmerge(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -89,6 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Tidy),
         1 => (0u8..6).prop_map(Step::Erase),
         1 => (0i64..3).prop_map(Step::Expire),
+        3 => (0u8..6, 0u8..7).prop_map(|(unit, into)| Step::Merge(unit, into)),
+        1 => (0u8..6).prop_map(Step::Unmerge),
     ]
 }
 
@@ -162,7 +168,7 @@ fn told(answer: &Answer) -> Told {
         summary.mixed_units,
         summary.incomplete_units,
         summary.immature_units,
-        answer.watermark,
+        answer.watermark + answer.aliases,
     ];
     (groups, counts, summary.cap)
 }
@@ -175,7 +181,7 @@ proptest! {
     })]
 
     /// Late events, copies that the door has forgotten, exposures that come late or to a second
-    /// variant, compactions, erasures and expired days: what is kept equals what is recomputed.
+    /// variant, compactions, merges, erasures and expired days: what is kept equals what is recomputed.
     #[test]
     fn what_is_kept_equals_what_is_recomputed(steps in prop::collection::vec(step(), 1..10)) {
         let disk = Arc::new(SimulatedDisk::new());
@@ -199,6 +205,13 @@ proptest! {
                 Step::Erase(unit) => {
                     lake.erase_unit(&format!("u{unit}")).unwrap();
                     sent.retain(|event| event.unit.as_ref() != format!("u{unit}"));
+                }
+                Step::Merge(unit, into) => {
+                    let pair = (format!("u{unit}").into(), format!("u{into}").into());
+                    lake.merge_units(&[pair]).unwrap();
+                }
+                Step::Unmerge(unit) => {
+                    lake.unmerge_units(&[format!("u{unit}").into()]).unwrap();
                 }
                 Step::Expire(day) => {
                     lake.columns().expire_before(FIRST_DAY + day).unwrap();
@@ -233,5 +246,45 @@ fn an_acknowledged_event_is_in_the_next_answer() {
         let answer = lake.answer(&queries()[0], 1).unwrap();
         assert_eq!(u128::from(answer.watermark), number + 1);
         assert_eq!(answer.watermark, answer.acknowledged);
+    }
+}
+
+#[test]
+fn lakes_share_one_budget_and_the_longest_unused_metric_goes_first() {
+    let memory_of = |bytes| {
+        let memory = KeptMemory::new(bytes);
+        let lake_of = |dir: &str| {
+            let mut options = options();
+            options.columns.kept_memory = Some(memory.clone());
+            let disk = Arc::new(SimulatedDisk::new());
+            let lake = Lake::open(disk, Path::new(dir), options).unwrap();
+            let mut runner = proptest::test_runner::TestRunner::deterministic();
+            let events = (0..60).map(|number| {
+                let tree = event().new_tree(&mut runner).unwrap();
+                Event {
+                    id: EventId(number),
+                    ..proptest::strategy::ValueTree::current(&tree)
+                }
+            });
+            lake.append(events.collect()).unwrap();
+            lake
+        };
+        (lake_of("/one"), lake_of("/two"), memory)
+    };
+    let (one, two, memory) = memory_of(1 << 20);
+    let first = &queries()[0];
+    one.answer(first, 1).unwrap();
+    let bytes = memory.bytes();
+    assert!(bytes > 0);
+    two.answer(first, 1).unwrap();
+    assert_eq!((memory.count(), memory.bytes()), (2, 2 * bytes));
+    drop(two);
+    assert_eq!((memory.count(), memory.bytes()), (1, bytes));
+    // Room for one of them: the other lake's takes it, and both still answer.
+    let (one, two, memory) = memory_of(bytes + bytes / 2);
+    for lake in [&one, &two, &one] {
+        let kept = told(&lake.answer(first, 1).unwrap());
+        assert_eq!(kept, told(&lake.answer_in_full(first, 1).unwrap()));
+        assert_eq!((memory.count(), memory.bytes()), (1, bytes));
     }
 }

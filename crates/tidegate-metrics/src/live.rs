@@ -292,26 +292,28 @@ impl LiveAggregates {
         let unit = crate::unit_hash(&event.unit);
         let from_sequence = self.watermark.sequence;
         for (flag, variant) in &event.flags {
-            if !self.flags.contains_key(flag) {
-                if self.flags.len() >= self.limits.max_flags {
+            let has_room = self.flags.len() < self.limits.max_flags;
+            let phases = match self.flags.get_mut(flag) {
+                Some(phases) => phases,
+                None if !has_room => {
                     self.flags_left_out += 1;
                     continue;
                 }
-                let phases = FlagPhases {
-                    closed: Vec::new(),
-                    current: Phase::new("".into(), from_sequence, Vec::new()),
-                };
-                self.flags.insert(flag.clone(), phases);
-            }
-            if let Some(phases) = self.flags.get_mut(flag) {
-                let mut budget = Budget {
-                    limits: &self.limits,
-                    unit_entries: &mut self.unit_entries,
-                };
-                phases
-                    .current
-                    .count(event, flag, variant, unit, &mut budget);
-            }
+                None => {
+                    let phases = FlagPhases {
+                        closed: Vec::new(),
+                        current: Phase::new("".into(), from_sequence, Vec::new()),
+                    };
+                    self.flags.entry(flag.clone()).or_insert(phases)
+                }
+            };
+            let mut budget = Budget {
+                limits: &self.limits,
+                unit_entries: &mut self.unit_entries,
+            };
+            phases
+                .current
+                .count(event, flag, variant, unit, &mut budget);
         }
     }
 }

@@ -118,6 +118,8 @@ pub struct Answer {
     pub names: Vec<String>,
     /// Every event below this ingest sequence is covered.
     pub watermark: u64,
+    /// Merges of units, and merges taken back, that the answer goes by: their number so far.
+    pub aliases: u64,
     /// Every event below this ingest sequence was acknowledged when the question was put. Where
     /// the watermark is lower, the newest events are missing from the answer.
     pub acknowledged: u64,

@@ -88,6 +88,8 @@ pub struct ComputedFrom {
     /// Every event below this ingest sequence was acknowledged when the question was put; where
     /// the watermark is lower, the newest events are not in the numbers yet.
     pub acknowledged: u64,
+    /// Merges of units, and merges taken back, that the numbers go by: their number so far.
+    pub aliases: u64,
     /// Events read.
     pub events: u64,
     /// The first UTC day asked for; `null` for all.
@@ -130,6 +132,7 @@ impl Ground {
             computed_from: ComputedFrom {
                 watermark: answer.watermark,
                 acknowledged: answer.acknowledged,
+                aliases: answer.aliases,
                 events: answer.events,
                 from: (days.first > Days::ALL.first).then(|| day_text(days.first)),
                 to: (days.last < Days::ALL.last).then(|| day_text(days.last)),

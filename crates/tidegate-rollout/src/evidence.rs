@@ -25,6 +25,7 @@ pub mod combine;
 pub mod event_factor;
 pub mod first_events;
 pub mod interval;
+pub mod late;
 pub mod log_domain;
 pub mod moments;
 pub mod odds;
@@ -35,6 +36,7 @@ pub mod values;
 
 pub use event_factor::Shares;
 pub use first_events::FirstEventProcess;
-pub use interval::Interval;
+pub use interval::{Interval, IntervalMemo};
+pub use late::{BAKE_PERIODS, LateProcess};
 pub use prior::RatioPrior;
 pub use values::{NumericEvidence, NumericFrame, NumericProcess};

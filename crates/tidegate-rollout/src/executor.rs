@@ -14,7 +14,9 @@
 //!   served anyway, marked not durable.
 //! - An emergency stop outranks everything: it replaces whatever is under way.
 //! - After a restart the log says what was intended; the read-back says what is served. An unconfirmed raise is
-//!   *not* repeated: it is confirmed if it is served, and given up otherwise, so no step happens twice.
+//!   *not* repeated: it is confirmed if it is served, and given up otherwise, so no step happens twice. A
+//!   rollback goes on behind what is already on disk: a stop record that is there is not written again, a
+//!   decision that is in the log is not logged again, and control that is served is only confirmed.
 //! - A write that fails is retried; a raise at most [`MAX_RAISE_ATTEMPTS`] times, a rollback for ever, paging
 //!   at the first failure.
 //! - A share that is neither the one before nor the one written is somebody else's: reported, not fought.
@@ -207,8 +209,16 @@ pub enum ExecutorState {
     Idle,
     /// Writing the stop record.
     Stopping(Change),
-    /// Waking somebody before the next attempt at a rollback.
-    Paging(Change),
+    /// Writing the stop record after a restart that found neither it nor control served; the decision is in
+    /// the log.
+    StoppingAgain(Change),
+    /// Waking somebody before the next attempt at a rollback's step.
+    Paging {
+        /// The change.
+        change: Change,
+        /// What is tried again.
+        again: Again,
+    },
     /// Logging the intent.
     Logging(Change),
     /// Logging that a raise was given up.
@@ -223,6 +233,16 @@ pub enum ExecutorState {
     Clearing,
     /// Reading the flag after a restart, to settle what the log left open.
     Recovering(Change),
+}
+
+/// The step that is tried again: one that was done is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    /// Logging the intent.
+    Log,
+    /// Writing the flag.
+    Apply,
 }
 
 /// What happened.
@@ -263,12 +283,27 @@ pub enum ExecutorEvent {
         share_bp: BasisPoints,
     },
     /// The process came back; see [`ExecutorEvent::after_restart`].
-    Restarted {
-        /// The change intended and not confirmed, if any.
-        pending: Option<Change>,
-        /// Whether a stop record is left whose rollback is already confirmed.
-        has_stale_record: bool,
+    Restarted(Left),
+}
+
+/// What a process that died left open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// A stop record whose rollback is already confirmed in the log.
+    StaleRecord,
+    /// A raise or a completion that was intended and not confirmed.
+    Raise(Change),
+    /// A rollback whose stop record is on disk, hence served since the start.
+    RecordedRollback {
+        /// The rollback.
+        change: Change,
+        /// Whether the log has its decision already.
+        is_logged: bool,
     },
+    /// A rollback that the log has decided, without a record: made ordinary already, or never on disk.
+    LoggedRollback(Change),
 }
 
 /// What the edge is to do; at most one per step.
@@ -310,12 +345,14 @@ impl ExecutorEvent {
     #[must_use]
     pub fn after_restart(state: &RolloutState, stop_record: Option<Change>) -> Self {
         let is_confirmed = matches!(state.lifecycle, Lifecycle::RolledBack { .. });
-        let has_stale_record = is_confirmed && stop_record.is_some();
-        let recorded = stop_record.filter(|_| !is_confirmed);
-        Self::Restarted {
-            pending: recorded.or_else(|| Change::unfinished(state)),
-            has_stale_record,
-        }
+        let is_logged = matches!(state.lifecycle, Lifecycle::RollingBack { .. });
+        Self::Restarted(match (stop_record, Change::unfinished(state)) {
+            (Some(_), _) if is_confirmed => Left::StaleRecord,
+            (Some(change), _) => Left::RecordedRollback { change, is_logged },
+            (None, Some(change)) if change.purpose.is_rollback() => Left::LoggedRollback(change),
+            (None, Some(change)) => Left::Raise(change),
+            (None, None) => Left::Nothing,
+        })
     }
 }
 
@@ -336,10 +373,7 @@ impl ExecutorState {
                 step,
                 share_bp,
             } => self.begin(action, plan, step, share_bp),
-            ExecutorEvent::Restarted {
-                pending,
-                has_stale_record,
-            } => Self::resume(pending, has_stale_record),
+            ExecutorEvent::Restarted(left) => Self::resume(left),
             ExecutorEvent::Done => self.proceed(),
             ExecutorEvent::Failed {
                 certainly_not_applied,
@@ -352,8 +386,8 @@ impl ExecutorState {
     #[must_use]
     pub const fn is_rolling_back(&self) -> bool {
         match self {
-            Self::Stopping(_) | Self::Clearing => true,
-            Self::Paging(change)
+            Self::Stopping(_) | Self::StoppingAgain(_) | Self::Clearing => true,
+            Self::Paging { change, .. }
             | Self::Logging(change)
             | Self::Abandoning(change)
             | Self::Applying(change)
@@ -442,22 +476,29 @@ impl ExecutorState {
         )
     }
 
-    fn resume(pending: Option<Change>, has_stale_record: bool) -> (Self, Option<Effect>) {
-        match pending {
-            None if has_stale_record => (Self::Clearing, Some(Effect::ClearStopRecord)),
-            None => (Self::Idle, None),
-            Some(change) if change.purpose.is_rollback() => (
-                Self::Stopping(change.clone()),
-                Some(Effect::WriteStopRecord(change)),
-            ),
-            Some(change) => (Self::Recovering(change), Some(Effect::ReadBack)),
+    fn resume(left: Left) -> (Self, Option<Effect>) {
+        match left {
+            Left::Nothing => (Self::Idle, None),
+            Left::StaleRecord => (Self::Clearing, Some(Effect::ClearStopRecord)),
+            Left::RecordedRollback {
+                change,
+                is_logged: false,
+            } => Self::log(change),
+            Left::RecordedRollback {
+                change,
+                is_logged: true,
+            } => Self::apply(change),
+            Left::Raise(change) | Left::LoggedRollback(change) => {
+                (Self::Recovering(change), Some(Effect::ReadBack))
+            }
         }
     }
 
     fn proceed(self) -> (Self, Option<Effect>) {
         match self {
-            Self::Stopping(change) | Self::Paging(change) => Self::log(change),
-            Self::Logging(change) => Self::apply(change),
+            Self::Stopping(change) => Self::log(change),
+            Self::Paging { change, again } => Self::step_again(change, again),
+            Self::Logging(change) | Self::StoppingAgain(change) => Self::apply(change),
             Self::Abandoning(_) => (Self::Idle, None),
             Self::Applying(change) => (Self::ReadingBack(change), Some(Effect::ReadBack)),
             Self::Confirming(change) => match change.purpose {
@@ -475,15 +516,17 @@ impl ExecutorState {
     fn recover(self, certainly_not_applied: bool) -> (Self, Option<Effect>) {
         match self {
             // The disk refused the record; it is served from memory, and the ordinary path goes on.
-            Self::Stopping(change) | Self::Paging(change) => Self::log(change),
+            Self::Stopping(change) => Self::log(change),
+            Self::Paging { change, again } => Self::step_again(change, again),
+            Self::StoppingAgain(change) => Self::apply(change),
             Self::Clearing => (Self::Clearing, Some(Effect::ClearStopRecord)),
             Self::Abandoning(change) => Self::abandon(change),
             Self::Confirming(change) => (
                 Self::Confirming(change.clone()),
                 Some(Effect::LogOutcome(change)),
             ),
-            Self::Logging(change) => Self::retry(change, Self::log),
-            Self::Applying(change) if certainly_not_applied => Self::retry(change, Self::apply),
+            Self::Logging(change) => Self::retry(change, Again::Log),
+            Self::Applying(change) if certainly_not_applied => Self::retry(change, Again::Apply),
             Self::Applying(change) | Self::ReadingBack(change) => {
                 (Self::ReadingBack(change), Some(Effect::ReadBack))
             }
@@ -492,20 +535,30 @@ impl ExecutorState {
         }
     }
 
-    fn retry(
-        mut change: Change,
-        again: fn(Change) -> (Self, Option<Effect>),
-    ) -> (Self, Option<Effect>) {
+    fn step_again(change: Change, again: Again) -> (Self, Option<Effect>) {
+        match again {
+            Again::Log => Self::log(change),
+            Again::Apply => Self::apply(change),
+        }
+    }
+
+    fn retry(mut change: Change, again: Again) -> (Self, Option<Effect>) {
         let is_rollback = change.purpose.is_rollback();
         if is_rollback && change.key.attempt == 1 {
             change.key.attempt = 2;
-            return (Self::Paging(change.clone()), Some(Effect::Page { change }));
+            return (
+                Self::Paging {
+                    change: change.clone(),
+                    again,
+                },
+                Some(Effect::Page { change }),
+            );
         }
         if !is_rollback && change.key.attempt >= MAX_RAISE_ATTEMPTS {
             return Self::abandon(change);
         }
         change.key.attempt = change.key.attempt.saturating_add(1);
-        again(change)
+        Self::step_again(change, again)
     }
 
     fn abandon(change: Change) -> (Self, Option<Effect>) {
@@ -529,15 +582,21 @@ impl ExecutorState {
                 Some(Effect::LogOutcome(change)),
             );
         }
+        if is_rollback && is_recovering {
+            return (
+                Self::StoppingAgain(change.clone()),
+                Some(Effect::WriteStopRecord(change)),
+            );
+        }
         if is_rollback {
-            return Self::retry(change, Self::apply);
+            return Self::retry(change, Again::Apply);
         }
         if served == change.from_bp {
             // After a restart nobody knows how stale the intent is: plan anew instead of repeating it.
             return if is_recovering {
                 Self::abandon(change)
             } else {
-                Self::retry(change, Self::apply)
+                Self::retry(change, Again::Apply)
             };
         }
         (

@@ -39,13 +39,13 @@ pub use basis_points::{BasisPoints, BasisPointsError};
 pub use digest::{Digest, DigestError, canonical_bytes};
 pub use event::RolloutEvent;
 pub use observation::{
-    ArmCounts, ArmMoments, Block, GuardObservation, Measured, Moments, Observations, Phase, Rung,
-    SourceStatus,
+    AggregatedRung, ArmCounts, ArmMoments, Block, GuardObservation, Measured, Moments,
+    Observations, Phase, Rung, SourceStatus,
 };
-pub use plan::{Action, Plan, budget_share, plan, suspicion_threshold};
-pub use report::{GuardReport, JointEvidence, Report, SampleRatioReport, Wait};
+pub use plan::{Action, Plan, budget_share, next_look_us, plan, plan_again, suspicion_threshold};
+pub use report::{GuardReport, JointEvidence, LateReport, Report, SampleRatioReport, Wait};
 pub use spec::{
-    Direction, EndPolicy, Finding, Freeze, Guard, HarmBudget, MetricFacts, NoDataPolicy,
+    Bake, Direction, EndPolicy, Finding, Freeze, Guard, HarmBudget, MetricFacts, NoDataPolicy,
     RolloutSpec, Severity, SpecError, Stage, StartFacts, Violation, check_start,
 };
 pub use state::{CREDIT_LIMIT_US, Lifecycle, Pending, RolloutState};

@@ -157,6 +157,25 @@ pub enum Measured {
         /// Whether an A/A self-test of this very query passed; only then may it roll back.
         self_test_passed: bool,
     },
+    /// Histograms summed by somebody else: how many requests exceeded thresholds frozen at stable quantiles.
+    AggregatedLadder {
+        /// One rung per frozen threshold.
+        rungs: Vec<AggregatedRung>,
+        /// Whether an A/A self-test of this very query passed on every rung; only then may it roll back.
+        self_test_passed: bool,
+    },
+}
+
+/// One rung of a ladder over somebody else's histogram.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregatedRung {
+    /// Share of control's requests at or below the threshold when it was frozen.
+    pub quantile: f64,
+    /// The frozen threshold, an upper bound of a bucket, in the histogram's own unit.
+    pub threshold: f64,
+    /// Closed intervals in order; what exceeded the threshold counts as failed.
+    pub blocks: Vec<Block>,
 }
 
 /// One rung of a latency ladder.

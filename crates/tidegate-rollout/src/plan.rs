@@ -23,11 +23,13 @@ mod budget;
 mod gates;
 mod judge;
 mod sentence;
+mod when;
 
 use serde::{Deserialize, Serialize};
 
 use crate::basis_points::BasisPoints;
 use crate::digest::{Digest, canonical_bytes};
+use crate::evidence::IntervalMemo;
 use crate::observation::Observations;
 use crate::report::Report;
 use crate::spec::RolloutSpec;
@@ -36,6 +38,7 @@ use crate::verdict::Verdict;
 
 pub use budget::budget_share;
 pub use gates::suspicion_threshold;
+pub use when::next_look_us;
 
 /// An immutable decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,8 +112,21 @@ pub fn plan(
     observations: &Observations,
     now_us: i64,
 ) -> Plan {
+    let mut nothing_known = IntervalMemo::default();
+    plan_again(spec, state, observations, now_us, &mut nothing_known)
+}
+
+/// The same plan for somebody who plans the same rollout again and again: what has not changed since the last
+/// time is taken from `memo`.
+pub fn plan_again(
+    spec: &RolloutSpec,
+    state: &RolloutState,
+    observations: &Observations,
+    now_us: i64,
+    memo: &mut IntervalMemo,
+) -> Plan {
     let now_us = state.at_or_after_log(now_us);
-    let judgement = judge::judge(spec, state, observations, now_us);
+    let judgement = judge::judge(spec, state, observations, now_us, memo);
     let decision = advance::decide(spec, state, observations, &judgement, now_us);
     let monitored = spec.blind || judgement.verdict.allows_raise() || judgement.is_unobservable;
     let sentence = sentence::compose(spec, state, &judgement, &decision);

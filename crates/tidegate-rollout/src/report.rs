@@ -77,6 +77,22 @@ pub struct GuardReport {
     pub basis: String,
     /// What is wrong, or still missing, in words.
     pub remark: Option<String>,
+    /// What the bake alone says of harm that began in it; absent before it and without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateReport>,
+}
+
+/// The account of a bake's watch over one guard.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LateReport {
+    /// `ln e` against "no harm beyond the margin began in the bake", already part of the guard's `ln_e`.
+    pub ln_e: f64,
+    /// Periods begun so far.
+    pub periods: usize,
+    /// Start of the period from which on the counts speak most for harm, microseconds since the epoch;
+    /// absent while they do not speak for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_us: Option<i64>,
 }
 
 /// The account of the sample-ratio check.

@@ -24,7 +24,7 @@ use crate::forecast::{RATIOS, Traffic, two_arm_bound};
 use crate::spec::RolloutSpec;
 
 pub use draw::Draw;
-pub use history::{History, Outcome};
+pub use history::{Harm, History, Outcome};
 pub use workload::{Arrivals, Failure, Shape, Workload};
 
 /// What the simulation found.
@@ -43,6 +43,9 @@ pub struct SimulationReport {
     pub healthy: HealthyRow,
     /// What became of harmful changes.
     pub harmed: Vec<HarmedRow>,
+    /// What became of changes whose harm began in the middle of the bake; empty without a bake.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<LateRow>,
     /// For people.
     pub sentence: String,
 }
@@ -83,6 +86,21 @@ pub struct HarmedRow {
     pub excess_ratio: Option<f64>,
 }
 
+/// Histories whose harm began in the middle of the last stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LateRow {
+    /// Failures in the treatment per failure in control, once it had begun.
+    pub ratio: f64,
+    /// Histories in which harm began: the others were rolled back before.
+    pub histories: u64,
+    /// Those rolled back afterwards.
+    pub caught: u64,
+    /// Mean seconds from when harm began to the rollback, or to the end where it was missed.
+    pub mean_seconds: f64,
+    /// Mean failed requests above those control would have had, until then.
+    pub mean_excess_failures: f64,
+}
+
 /// Upper end of the one-sided Clopper-Pearson interval: `hits` of `trials` at `level`.
 #[must_use]
 pub fn upper_limit(hits: u64, trials: u64, level: f64) -> f64 {
@@ -104,7 +122,12 @@ pub fn simulate_healthy(
 ) -> HealthyRow {
     let (mut false_rollbacks, mut seconds) = (0, 0.0);
     for index in 0..histories {
-        let outcome = history::play(spec, workload, 1.0, history_seed(seed, index));
+        let outcome = history::play(
+            spec,
+            workload,
+            Harm::at_once(1.0),
+            history_seed(seed, index),
+        );
         false_rollbacks += u64::from(outcome.is_rolled_back);
         seconds += outcome.seconds;
     }
@@ -132,7 +155,8 @@ pub fn simulate_harmed(
 ) -> HarmedRow {
     let (mut caught, mut seconds, mut excess) = (0, 0.0, 0.0);
     for index in 0..histories {
-        let outcome = history::play(spec, workload, ratio, history_seed(seed, index));
+        let harm = Harm::at_once(ratio);
+        let outcome = history::play(spec, workload, harm, history_seed(seed, index));
         caught += u64::from(outcome.is_rolled_back);
         seconds += outcome.seconds;
         excess += outcome.excess_failures;
@@ -150,6 +174,38 @@ pub fn simulate_harmed(
         bound_seconds: bound.map(|(seconds, _)| seconds),
         seconds_ratio: bound.map(|(seconds, _)| mean_seconds / seconds),
         excess_ratio: bound.map(|(_, excess)| mean_excess_failures / excess),
+    }
+}
+
+/// Plays `histories` rollouts of a plan in the middle of whose last stage the first guard begins to be harmed.
+#[must_use]
+pub fn simulate_late(
+    spec: &RolloutSpec,
+    workload: &Workload,
+    ratio: f64,
+    histories: u64,
+    seed: u64,
+) -> LateRow {
+    let (mut begun, mut caught, mut seconds, mut excess) = (0, 0, 0.0, 0.0);
+    for index in 0..histories {
+        let harm = Harm::late(ratio);
+        let outcome = history::play(spec, workload, harm, history_seed(seed, index));
+        let Some(onset) = outcome.harm_began else {
+            continue;
+        };
+        begun += 1;
+        caught += u64::from(outcome.is_rolled_back);
+        seconds += outcome.seconds - onset;
+        excess += outcome.excess_failures;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "numbers of histories")]
+    let n = begun.max(1) as f64;
+    LateRow {
+        ratio,
+        histories: begun,
+        caught,
+        mean_seconds: seconds / n,
+        mean_excess_failures: excess / n,
     }
 }
 
@@ -178,6 +234,14 @@ pub fn simulate(
         .filter(|ratio| **ratio * workload.error_rate <= 1.0)
         .map(|ratio| simulate_harmed(spec, workload, *ratio, histories, seed ^ 0x5EED))
         .collect();
+    let late = match spec.bake {
+        None => Vec::new(),
+        Some(_) => RATIOS
+            .iter()
+            .filter(|ratio| **ratio * workload.error_rate <= 1.0)
+            .map(|ratio| simulate_late(spec, workload, *ratio, histories, seed ^ 0x1A7E))
+            .collect(),
+    };
     let sentence = sentence(&healthy, &harmed);
     let alpha = spec.alpha;
     SimulationReport {
@@ -187,6 +251,7 @@ pub fn simulate(
         alpha,
         healthy,
         harmed,
+        late,
         sentence,
     }
 }

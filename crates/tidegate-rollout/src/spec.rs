@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::basis_points::BasisPoints;
+use crate::evidence::BAKE_PERIODS;
 
 pub use parse::{SpecError, Violation};
 pub use start::{Finding, MetricFacts, Severity, StartFacts, check_start};
@@ -54,12 +55,25 @@ pub struct RolloutSpec {
     pub harm_budget: Option<HarmBudget>,
     /// Share that keeps control during the last stage, so that late regressions can be seen.
     pub holdback_bp: BasisPoints,
+    /// A last watch over harm that begins late, before the holdback is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
     /// Age of a measurement after which it counts as missing.
     pub staleness_seconds: u64,
     /// False-alarm probability of the sample-ratio check, kept apart from `alpha`.
     pub srm_alpha: f64,
     /// Time after a rollback in which a retry is refused.
     pub cooldown_seconds: u64,
+}
+
+/// The last watch: the last stage keeps a holdback on control for a time known beforehand, and change
+/// detection looks for harm that begins in it ([`crate::evidence::late`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Bake {
+    /// Share of the audience that keeps control, also the policy's [`RolloutSpec::holdback_bp`].
+    pub holdback_bp: BasisPoints,
+    /// Monitored time before the holdback is released.
+    pub seconds: u64,
 }
 
 /// One step of exposure and what must be seen before the next.
@@ -170,6 +184,32 @@ impl RolloutSpec {
         } else {
             share
         })
+    }
+
+    /// Monitored time that the stage at `index` needs, the bake included.
+    #[must_use]
+    pub fn min_seconds(&self, index: usize) -> u64 {
+        let own = self.stages.get(index).map_or(0, |stage| stage.min_seconds);
+        let is_last = index + 1 == self.stages.len();
+        match &self.bake {
+            Some(bake) if is_last => own.max(bake.seconds),
+            _ => own,
+        }
+    }
+
+    /// Whether a share is that of the last stage of a policy with a bake.
+    #[must_use]
+    pub fn bakes_at(&self, share_bp: BasisPoints) -> bool {
+        let last = self.stages.len().checked_sub(1);
+        self.bake.is_some() && last.and_then(|index| self.target_bp(index)) == Some(share_bp)
+    }
+
+    /// Length of a period of the bake in microseconds; none without a bake.
+    #[must_use]
+    pub fn bake_period_us(&self) -> Option<i64> {
+        let bake = self.bake.as_ref()?;
+        let periods = i64::try_from(BAKE_PERIODS).unwrap_or(i64::MAX);
+        Some((microseconds(bake.seconds) / periods).max(1))
     }
 
     /// Share the flag keeps after completion: that of the last stage, holdback released.

@@ -7,6 +7,7 @@
 
 pub(crate) mod care;
 pub(crate) mod history;
+pub(crate) mod identity;
 pub(crate) mod keeper;
 pub(crate) mod slot;
 
@@ -16,12 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_lake::{
-    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, Lake, LakeIo,
-    LakeOptions, LogError, LogHealth, OpenError, RealDisk,
+    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, KeptMemory, Lake,
+    LakeIo, LakeOptions, LogError, LogHealth, OpenError, RealDisk,
 };
-use tidegate_metrics::{Arrival, BatchError, Event, Limits, parse_events};
+use tidegate_metrics::{Arrival, BatchError, Event, Limits, ParsedBatch, parse_events};
 
 use crate::app::AppError;
+use crate::bodies::room::Room;
 use crate::meters::{self, EventMeters};
 use history::History;
 use slot::{Slot, Standing};
@@ -37,15 +39,25 @@ pub struct Events {
     refused: Mutex<HashMap<String, String>>,
     /// Wakes the keeper when a project has sent its first event.
     pub(crate) opened: Notify,
+    /// Memory for bodies on their way in, of this door and of OTLP.
+    pub(crate) room: Room,
     limits: Limits,
     meters: EventMeters,
     retention: Retention,
     /// Decoded rows of all projects, so that many projects need no more memory than one.
     hot_memory: HotMemory,
+    /// Metrics kept up of all projects, likewise.
+    kept_memory: KeptMemory,
 }
 
 /// Bytes of decoded rows over all projects.
 const HOT_BYTES: usize = 896 << 20;
+/// Bytes of metrics kept up over all projects.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// How often a question looks again for a lake that is being opened.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// For how many days events are kept; for ever where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,10 +116,12 @@ impl Events {
             slots: Mutex::default(),
             refused: Mutex::default(),
             opened: Notify::new(),
+            room: Room::default(),
             limits: Limits::default(),
             meters: EventMeters::default(),
             retention: Retention::default(),
             hot_memory: HotMemory::new(HOT_BYTES),
+            kept_memory: KeptMemory::new(KEPT_BYTES),
         };
         for name in &existing {
             // A damaged log refuses events and says so; flags and kills go on.
@@ -150,6 +164,20 @@ impl Events {
             .lake()
     }
 
+    /// The same; waits a little for a lake that is being opened, as after a start. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::lake`].
+    pub(crate) fn lake_soon(&self, project: &str) -> Result<Arc<Lake>, AppError> {
+        for _ in 1..LOOKS {
+            match self.lake(project) {
+                Err(AppError::Unavailable { .. }) => std::thread::sleep(BETWEEN_LOOKS),
+                found => return found,
+            }
+        }
+        self.lake(project)
+    }
+
     /// Whether a project has events, or had.
     pub(crate) fn is_known(&self, project: &str) -> bool {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +191,13 @@ impl Events {
     pub(crate) async fn history(&self, project: &str) -> Result<History, String> {
         let slot = self.slot(project).map_err(|error| slot::in_full(&error))?;
         History::of(&slot).await
+    }
+
+    /// What the newest verification of a project's events found wrong.
+    pub(crate) fn damage(&self, project: &str) -> Vec<String> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(project);
+        slot.map_or_else(Vec::new, |slot| slot.verification.damage())
     }
 
     /// Every project that has events.
@@ -193,6 +228,7 @@ impl Events {
         let dir = self.folder.join(project);
         let mut options = LakeOptions::default();
         options.columns.hot_memory = Some(self.hot_memory.clone());
+        options.columns.kept_memory = Some(self.kept_memory.clone());
         let disk: Arc<dyn LakeIo> = Arc::new(RealDisk);
         let opened = Intake::open(&disk, &dir, &options, sink);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,17 +282,19 @@ impl Events {
         &self.meters
     }
 
-    /// Reads a batch, makes its events durable, and says what became of each.
+    /// Reads a batch. Takes time in proportion to its length.
     ///
     /// # Errors
-    /// A batch whose frame cannot be found; a log that refuses, with the time to come back.
-    pub async fn ingest(
-        &self,
-        project: &str,
-        bytes: &[u8],
-        arrival: Arrival,
-    ) -> Result<Ingested, AppError> {
-        let batch = parse_events(bytes, &self.limits, arrival).map_err(|error| refused(&error))?;
+    /// A batch whose frame cannot be found.
+    pub fn parse(&self, bytes: &[u8], arrival: Arrival) -> Result<ParsedBatch, AppError> {
+        parse_events(bytes, &self.limits, arrival).map_err(|error| refused(&error))
+    }
+
+    /// Makes the events of a batch durable, and says what became of each.
+    ///
+    /// # Errors
+    /// A log that refuses, with the time to come back.
+    pub async fn take(&self, project: &str, batch: ParsedBatch) -> Result<Ingested, AppError> {
         let summary = ParsedBatchSummary {
             quarantined: batch.quarantined(),
             rejected_events: batch.rejected_events(),
@@ -275,7 +313,7 @@ impl Events {
     /// Makes events durable, however they arrived.
     ///
     /// # Errors
-    /// As [`Self::ingest`].
+    /// As [`Self::take`].
     pub async fn append(&self, project: &str, events: Vec<Event>) -> Result<Appended, AppError> {
         let intake = self
             .intake(project)
@@ -289,7 +327,13 @@ impl Events {
                 duplicates: 0,
             });
         }
-        let answer = log.submit(events).map_err(|error| unavailable(&error))?;
+        let offered = events.len();
+        let answer = log.submit(events).map_err(|error| {
+            if matches!(error, AppendError::Overloaded { .. }) {
+                meters::add(&self.meters.shed, offered);
+            }
+            unavailable(&error)
+        })?;
         let appended = answer
             .await
             .unwrap_or(Err(AppendError::Closed))

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod app;
+pub mod bodies;
 pub mod clients;
 pub mod clock;
 pub mod clock_skew;
@@ -35,6 +36,7 @@ pub mod sign_in;
 pub mod stops;
 pub mod streams;
 mod time_text;
+mod token_uses;
 pub mod upkeep;
 
 /// The project that exists from the start and is meant where none is named.

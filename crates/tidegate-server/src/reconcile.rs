@@ -368,7 +368,9 @@ pub(crate) async fn load_credentials(app: &App) -> Result<(), StoreError> {
     let before = app.access.load();
     if !before.has_exactly(&entries) {
         let bootstrap = before.bootstrap().cloned();
-        app.access.store(AccessBook::new(entries, bootstrap).into());
+        let book = AccessBook::new(entries, bootstrap);
+        book.give_back_uses(before.take_uses());
+        app.access.store(book.into());
         app.streams.book_changed();
     }
     Ok(())

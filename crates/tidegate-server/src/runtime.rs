@@ -135,6 +135,7 @@ impl Running {
             tracing::warn!("some requests were cut off at the end of the wait");
         }
         crate::events::keeper::last_flush(&self.app).await;
+        crate::token_uses::tell(&self.app).await;
         crate::upkeep::checkpoint(&self.app).await;
     }
 }
@@ -174,6 +175,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running,
     tasks.spawn(crate::rollouts::sources::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::notices::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::upkeep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(crate::token_uses::run(app.clone(), shutdown.clone()));
     tasks.spawn(crate::rollouts::keep_notes(
         app.clone(),
         settings.data_dir.clone(),
@@ -290,7 +292,7 @@ fn open(
     rollouts.remember(data_dir);
     let events = Events::open(
         data_dir,
-        Arc::new(Followers::new(vec![rollouts.follower()])),
+        Arc::new(Followers::new(vec![rollouts.follower(Arc::clone(&clock))])),
     )?
     .keeping(settings.retention.clone());
     let credentials = KeptCredentials::new(data_dir);

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
@@ -204,6 +204,12 @@ impl Connection {
 
     /// A request as this caller.
     fn request(&self, method: &str, path: &str) -> Result<ureq::http::request::Builder> {
+        // An empty name would address the list it is in, or nothing at all.
+        let (names, _) = path.split_once('?').unwrap_or((path, ""));
+        ensure!(
+            names.split('/').skip(1).all(|name| !name.is_empty()),
+            "a name is empty: give a key (and a --project) of at least one character"
+        );
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base()));

@@ -10,6 +10,7 @@ mod documents;
 mod steps;
 mod yaml;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -201,16 +202,23 @@ fn served_last(data_dir: &Path, project: &str) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// The file of a document. Keys that differ in case only get names that differ in more, because some
+/// disks keep one file for both.
+fn file_name(document: &Document, taken: &mut HashSet<String>) -> String {
+    let stem = format!("{}-{}", document.kind, crate::client::encode(&document.key));
+    let numbered = (2_u32..).map(|number| format!("{stem}.{number}.yaml"));
+    std::iter::once(format!("{stem}.yaml"))
+        .chain(numbered)
+        .find(|name| taken.insert(name.to_lowercase()))
+        .unwrap_or(stem)
+}
+
 fn write_all(folder: &Path, documents: &[Document]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut taken = HashSet::new();
     for document in documents {
-        let name = format!(
-            "{}-{}.yaml",
-            document.kind,
-            crate::client::encode(&document.key)
-        );
-        let path = folder.join(name);
+        let path = folder.join(file_name(document, &mut taken));
         std::fs::write(&path, document.to_yaml())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -25,6 +25,7 @@ mod reports;
 mod rollout;
 mod rollout_simulate;
 mod rollout_view;
+mod rollout_words;
 mod serve;
 mod source;
 mod stats;

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::client::{Connection, encode};
+use crate::client::{Conditions, Connection, encode};
 use crate::flag::all;
 use crate::output::{self, Format, OutputArguments};
+use crate::rollout_words::{explained, line};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
@@ -23,7 +24,7 @@ pub(crate) enum RolloutCommand {
     Plan(One),
     /// Start it; its flag gets the rule, at share zero
     Start(StartArguments),
-    /// Follow it until it ends
+    /// Follow it until it ends; exits 1 if it was rolled back
     Watch(One),
     /// Hold it at its present share
     Pause(WithReason),
@@ -35,7 +36,7 @@ pub(crate) enum RolloutCommand {
     Undo(WithReason),
     /// Begin an ended one anew; evidence, counters and approvals are reset
     Retry(WithReason),
-    /// Approve a stage, counted from 0; the number of stages approves completion
+    /// Approve a stage that waits for it; `rollout explain` says which
     Advance(Approval),
     /// Say how often a plan would roll back a healthy change, and how soon a harmful one
     Simulate(crate::rollout_simulate::SimulateArguments),
@@ -91,7 +92,7 @@ pub(crate) struct WithReason {
 pub(crate) struct Approval {
     /// The rollout's key
     key: String,
-    /// The stage to approve, counted from 0
+    /// The stage to approve, counted from 0; the number of stages approves completion
     #[arg(long)]
     stage: usize,
     /// Why: the next person will ask
@@ -139,8 +140,30 @@ fn path(connection: &Connection, key: &str, rest: &str) -> String {
     connection.path(&format!("rollouts/{}/{rest}", encode(key)))
 }
 
+/// How a rollout stands; `None` if it is there and was never started.
+fn found(connection: &Connection, key: &str) -> Result<Option<Value>> {
+    let report = path(connection, key, "report");
+    let answer = connection.send_raw("GET", &report, None, Conditions::default())?;
+    match answer.status {
+        404 => {
+            // Only a rollout that is not there is a mistake of whoever asks.
+            connection.get(&connection.path(&format!("rollouts/{}", encode(key))))?;
+            Ok(None)
+        }
+        400.. => Err(connection.refusal(&answer)),
+        _ => Ok(Some(answer.body)),
+    }
+}
+
 fn standing(connection: &Connection, key: &str) -> Result<Value> {
-    Ok(connection.get(&path(connection, key, "report"))?.body)
+    found(connection, key)?.with_context(|| not_started(key))
+}
+
+fn not_started(key: &str) -> String {
+    format!(
+        "{key} has not been started: `tidegate rollout plan {key}` says whether it may start and how \
+         soon it would see harm, `tidegate rollout start {key}` starts it"
+    )
 }
 
 fn ask(wish: &WithReason, action: &str) -> Result<()> {
@@ -171,18 +194,6 @@ fn act(
     }
 }
 
-/// How a rollout stands, in one line.
-fn line(standing: &Value) -> String {
-    let share = standing["share_bp"].as_f64().unwrap_or_default() / 100.0;
-    format!(
-        "{} at {share:.2} %: {}",
-        standing["lifecycle"].as_str().unwrap_or("unknown"),
-        standing["plan"]["report"]["sentence"]
-            .as_str()
-            .unwrap_or_default(),
-    )
-}
-
 fn list(arguments: &Everywhere) -> Result<()> {
     let mut rows = Vec::new();
     for object in all(&arguments.connection, "rollouts")? {
@@ -210,35 +221,15 @@ fn list(arguments: &Everywhere) -> Result<()> {
 }
 
 fn explain(arguments: &One) -> Result<()> {
-    let standing = standing(&arguments.connection, &arguments.key)?;
+    let Some(standing) = found(&arguments.connection, &arguments.key)? else {
+        output::line(&not_started(&arguments.key));
+        return Ok(());
+    };
     if arguments.output.output == Format::Json {
         return output::json(&standing);
     }
-    let report = &standing["plan"]["report"];
-    output::line(&format!("{} is {}", arguments.key, line(&standing)));
-    for guard in report["guards"].as_array().into_iter().flatten() {
-        let number = |value: &Value| value.as_f64().unwrap_or_default();
-        output::line(&format!(
-            "  {}: {}; {} of {} treatment units against {} of {} of control; evidence e^{:.2} of \
-             the e^{:.2} that would roll back",
-            guard["metric"].as_str().unwrap_or_default(),
-            guard["verdict"].as_str().unwrap_or_default(),
-            guard["events"]["treatment"],
-            guard["units"]["treatment"],
-            guard["events"]["control"],
-            guard["units"]["control"],
-            number(&guard["ln_e"]),
-            number(&guard["ln_threshold"]),
-        ));
-        if let Some(remark) = guard["remark"].as_str() {
-            output::line(&format!("    {remark}"));
-        }
-    }
-    if let Some(hooks) = standing["hooks"].as_str() {
-        output::line(&format!("  {hooks}"));
-    }
-    for note in report["notes"].as_array().into_iter().flatten() {
-        output::line(&format!("  note: {}", note.as_str().unwrap_or_default()));
+    for text in explained(&arguments.key, &standing) {
+        output::line(&text);
     }
     Ok(())
 }
@@ -275,7 +266,13 @@ fn start(arguments: &StartArguments) -> Result<()> {
         key, connection, ..
     } = arguments;
     let answer = connection
-        .post(&path(connection, key, "start"), &body)?
+        .post(&path(connection, key, "start"), &body)
+        .map_err(|error| {
+            anyhow!(
+                "{error}\n`tidegate rollout plan {key}` shows all it rests on; --unproven REASON starts \
+                 it although a guard is not proven"
+            )
+        })?
         .body;
     match arguments.output.output {
         Format::Json => output::json(&answer),
@@ -311,12 +308,20 @@ fn say_check(check: &Value) {
     }
 }
 
-/// Follows a rollout: a live view on a terminal, a line for each change elsewhere. Exits 1 if the
-/// rollout was rolled back.
+/// Follows a rollout, also one that is yet to be started: a live view on a terminal, a line for each
+/// change elsewhere. Exits 1 if the rollout was rolled back.
 fn watch(arguments: &One) -> Result<ExitCode> {
     let mut screen = crate::rollout_view::Screen::of(arguments.output.output);
+    let mut was_said = false;
     loop {
-        let standing = standing(&arguments.connection, &arguments.key)?;
+        let Some(standing) = found(&arguments.connection, &arguments.key)? else {
+            if !was_said {
+                output::note(&not_started(&arguments.key));
+                was_said = true;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            continue;
+        };
         screen.show(&arguments.key, &standing, &line(&standing));
         match standing["lifecycle"].as_str() {
             Some("completed") => return Ok(ExitCode::SUCCESS),

@@ -163,6 +163,15 @@ fn print(spec: &RolloutSpec, report: &SimulationReport) {
                 .unwrap_or_default(),
         ]
     }));
+    rows.extend(report.late.iter().map(|row| {
+        vec![
+            format!("{}x errors from mid-bake", row.ratio),
+            percent(row.caught, row.histories),
+            format!("{:.1} since then", row.mean_seconds),
+            format!("{:.1}", row.mean_excess_failures),
+            String::new(),
+        ]
+    }));
     output::table(
         &[
             "change",

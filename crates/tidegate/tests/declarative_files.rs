@@ -293,6 +293,7 @@ fn a_refusal_says_what_to_do_next() {
             server.run(&["flag", "kill", "zzz", "--reason", "x"]),
             "`tidegate flag list`",
         ),
+        (server.run(&["flag", "create", ""]), "a name is empty"),
         (as_nobody(None, &address), "TIDEGATE_BOOTSTRAP_TOKEN"),
         (
             as_nobody(Some("wrong"), &address),
@@ -319,4 +320,58 @@ fn a_refusal_says_what_to_do_next() {
     let misspelt = tidegate().args(["flag", "lsit"]).output().unwrap();
     assert_eq!(misspelt.status.code(), Some(2));
     assert!(said(&misspelt).contains("'list'"), "{}", said(&misspelt));
+}
+
+#[test]
+fn flags_whose_names_differ_in_case_only_export_to_files_that_differ_in_more() {
+    let (_folder, server) = start();
+    for key in ["checkout", "Checkout", "CHECKOUT"] {
+        server.create_flag(key, &plan_flag());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(&server, "export", folder.path()).status.success());
+    let mut names: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("flag-"))
+        .map(|name| name.to_lowercase())
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 3, "{names:?}");
+    let plan = run(&server, "plan", folder.path());
+    assert!(said(&plan).contains("nothing"), "{}", said(&plan));
+}
+
+#[test]
+fn a_token_tells_when_it_was_used_last_and_whose_it_is_where_it_is_refused() {
+    let (_folder, server) = start();
+    let listed = |server: &Server| -> Value {
+        let output = server.run(&["token", "list", "-o", "json"]);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["rows"][0].clone()
+    };
+    let made = server.run(&["token", "create", "shop", "--kind", "server", "-o", "json"]);
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let token = made["token"].as_str().unwrap().to_owned();
+    assert!(
+        listed(&server)["last_used_at"].is_null(),
+        "{}",
+        listed(&server)
+    );
+    let elsewhere = tidegate()
+        .args(["flag", "list", "--project", "elsewhere"])
+        .env("TIDEGATE_SERVER", format!("http://{}", server.address))
+        .env("TIDEGATE_TOKEN", &token)
+        .output()
+        .unwrap();
+    assert!(
+        said(&elsewhere).contains("belongs to the project \"default\""),
+        "{}",
+        said(&elsewhere)
+    );
+    assert!(
+        listed(&server)["last_used_at"].is_string(),
+        "{}",
+        listed(&server)
+    );
 }

@@ -118,11 +118,40 @@ fn a_signed_webhook_is_stored_read_and_counted_once() {
     );
     let rows = received(&server, 3);
     assert!(rows.iter().all(|row| row["rows"] == 1), "{rows:?}");
+    let new: Vec<&Value> = rows.iter().map(|row| &row["new"]).collect();
+    assert_eq!(
+        new,
+        [1, 0, 1],
+        "newest first, and d-1 a second time: {rows:?}"
+    );
     assert_eq!(deployments(&server), 1.0);
     assert_eq!(
         ask(&server, &format!("metrics?{YEAR}&service=shop"))["rows"][0]["value"],
         1.0
     );
+}
+
+#[test]
+fn a_proven_webhook_without_the_name_of_its_delivery_is_sent_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let (key, _) = secret(&server, "github");
+    let body = deployed(1, "v1", "2025-03-04T10:00:00Z");
+    let signature = format!("sha256={}", hex(&hmac_sha256(key.as_bytes(), &[&body])));
+    let named = [
+        ("x-github-event", "deployment_status"),
+        ("x-hub-signature-256", signature.as_str()),
+    ];
+    let answer = send(&server, "github", &named, &body);
+    assert_eq!(answer.status, 400, "{answer}");
+    assert!(answer.to_string().contains("X-GitHub-Delivery"), "{answer}");
+    // A push yields no rows, and one that cannot be read is not taken for one.
+    assert_eq!(
+        github(&server, &key, "push", "d-1", b"{\"ref\":").status,
+        202
+    );
+    let rows = received(&server, 1);
+    assert!(rows[0]["refused"].is_string(), "{rows:?}");
 }
 
 #[test]

@@ -51,6 +51,11 @@ fn the_demo_opens_what_is_healthy_and_shuts_what_is_not() {
         (&"harmed".into(), &0.into()),
         "{slow}"
     );
+    assert_eq!(slow["reported_over"], "OTLP spans", "{slow}");
+    assert!(
+        slow["seconds"].as_f64().unwrap() < 110.0,
+        "spans reach their guard ten seconds late, and still in time: {slow}"
+    );
     let good = scenario("faster-search");
     assert_eq!(
         (&good["lifecycle"], &good["final_share_bp"]),

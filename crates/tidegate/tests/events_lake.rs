@@ -205,6 +205,132 @@ fn an_erased_unit_is_gone_and_the_audit_does_not_name_it() {
     assert_eq!(refused.status, 403);
 }
 
+/// Distinct units that did `paid` on the one day there is.
+fn payers(server: &Server) -> Value {
+    let report = ["usage", "report", "--event", "paid", "-o", "json"];
+    let (is_well, report) = said(&server.run(&report));
+    assert!(is_well, "{report}");
+    report["rows"][0]["value"].clone()
+}
+
+#[test]
+fn units_merged_over_the_door_are_one_person_until_they_are_unmerged() {
+    let folder = tempfile::tempdir().unwrap();
+    let merges = "/api/v1/projects/default/events/merge";
+    {
+        let server = Server::serve(folder.path());
+        send(&server, 0..50);
+        assert_eq!(payers(&server), 50);
+        let merge = ["events", "merge", "--unit", "user-1", "--into", "user-2"];
+        let output = server.run(&[&merge[..], &["-o", "json"]].concat());
+        let (is_well, merged) = said(&output);
+        assert!(is_well, "{merged}");
+        assert_eq!(
+            (&merged["changed"], &merged["version"]),
+            (&json!(1), &json!(1))
+        );
+        assert_eq!(payers(&server), 49);
+        // An application's back end may say so; a browser's token may not.
+        let pairs = json!({ "merges": [{ "unit": "user-3", "into": "user-1" },
+                                       { "unit": "user-2", "into": "user-3" },
+                                       { "unit": "new-visitor", "into": "user-4" }] });
+        let browser = server.mint("browser");
+        assert_eq!(
+            server.with_token(&browser, "POST", merges, &pairs).status,
+            403
+        );
+        let answer = server.with_token(&server.mint("server"), "POST", merges, &pairs);
+        let body = answer.json();
+        assert_eq!(
+            (answer.status, &body["changed"]),
+            (200, &json!(2)),
+            "{answer}"
+        );
+        let refusal = &body["rejected"][0];
+        assert_eq!(
+            (&refusal["pointer"], &refusal["code"], &body["is_audited"]),
+            (&json!("/merges/1"), &json!("cycle"), &json!(true)),
+        );
+        server.kill_nine();
+    }
+    let server = Server::serve(folder.path());
+    assert_eq!(payers(&server), 48);
+    let file = folder.path().join("pairs.csv");
+    std::fs::write(
+        &file,
+        "into,unit\nuser-2,user-1\nuser-1,user-2\nuser-9,user-8\n",
+    )
+    .unwrap();
+    let output = server.run(&["events", "merge", "--file", file.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.starts_with("1 merged, 1 were so already, 1 refused"),
+        "{text}"
+    );
+    assert!(text.contains("user-2 into user-1"), "{text}");
+    let (is_well, verified) = said(&server.run(&["events", "verify", "-o", "json"]));
+    assert!(is_well, "{verified}");
+    assert_eq!(verified["merged_units"], 4);
+    let unmerge = ["events", "unmerge", "--unit", "user-1", "-o", "json"];
+    assert_eq!(said(&server.run(&unmerge)).1["changed"], 1);
+    assert_eq!(said(&server.run(&unmerge)).1["unchanged"], 1);
+    assert_eq!(payers(&server), 48);
+    let audit = server.admin("GET", "/api/v1/projects/default/audit", &[], &Value::Null);
+    for action in ["events.merge", "events.unmerge"] {
+        assert!(audit.to_string().contains(action), "{audit}");
+    }
+    assert!(!audit.to_string().contains("user-1"), "{audit}");
+    let empty = server.admin(
+        "POST",
+        merges,
+        &[],
+        &json!({ "merges": [{ "unit": "", "into": "" }] }),
+    );
+    let body = empty.json();
+    assert_eq!(
+        (empty.status, body["violations"].as_array().unwrap().len()),
+        (400, 2),
+        "{empty}"
+    );
+}
+
+/// A server span of a unit, in a trace of which nothing else is known, as OTLP in JSON.
+fn span_of(unit: &str) -> Value {
+    let attribute = json!({ "key": "enduser.id", "value": { "stringValue": unit } });
+    let span = json!({
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
+        "name": "GET /cart", "kind": 2, "attributes": [attribute],
+        "startTimeUnixNano": "1780315200000000000", "endTimeUnixNano": "1780315200050000000",
+    });
+    json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] })
+}
+
+#[test]
+fn an_erasure_reaches_what_waits_for_its_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    send(&server, 0..10);
+    wait_for_watermark(&server, 10);
+    let waiting = "tidegate_otlp_waiting_events{project=\"default\"}";
+    for unit in ["user-7", "nobody-else-knows"] {
+        let answer = server.admin("POST", "/v1/traces", &[], &span_of(unit));
+        assert_eq!(answer.status, 200, "{answer}");
+    }
+    for (unit, rows, left) in [("user-7", 2, 1), ("nobody-else-knows", 1, 0)] {
+        let erase = ["events", "erase", "--unit", unit, "-o", "json"];
+        let (is_well, receipt) = said(&server.run(&erase));
+        assert!(is_well, "{receipt}");
+        assert_eq!(
+            receipt["rows_erased"], rows,
+            "the waiting span, too: {receipt}"
+        );
+        assert_eq!(receipt["rows_found_by_rescan"], 0);
+        assert_eq!(server.counter(waiting), left);
+    }
+    assert_eq!(lake(&server)["rows"], 9);
+}
+
 #[test]
 fn the_newest_events_are_shown_as_they_were_sent() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::locked::LockedDatabase;
 use support::{Server, configured, until};
+use tidegate_store::{ProjectKey, SqliteOptions, SqliteStore, StreamStore as _};
 
 const ROLLOUTS: &str = "/api/v1/projects/default/rollouts";
 const UNITS: usize = 80;
@@ -210,6 +211,51 @@ fn harm_is_taken_back_while_the_database_is_locked() {
 }
 
 #[test]
+fn a_rollback_that_waits_for_the_database_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let all = ["f", "g", "h"].map(|name| {
+        open_half(&server, name);
+        (name, arms(&server, name))
+    });
+    let lock = LockedDatabase::of(folder.path());
+    let mut slowest = Duration::ZERO;
+    for (name, arms) in &all {
+        harm(&server, name, arms);
+        let acknowledged = Instant::now();
+        until("nobody is exposed", || {
+            exposed(&server, name, arms).is_empty().then_some(())
+        });
+        slowest = slowest.max(acknowledged.elapsed());
+    }
+    let standing = report(&server, "f");
+    assert_eq!(
+        (&standing["lifecycle"], &standing["share_bp"]),
+        (&json!("rolling back"), &json!(0)),
+        "served, and not in the database yet: {standing}"
+    );
+    lock.release();
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    for (name, _) in &all {
+        wait_until_rolled_back(&server, name);
+        let times = report(&server, name)["rollback"].clone();
+        let at = |step: &str| times[step].as_i64().unwrap_or_else(|| panic!("{times}"));
+        let steps = [
+            "received_us",
+            "counted_us",
+            "seen_us",
+            "decided_us",
+            "recorded_us",
+        ];
+        let steps = steps
+            .into_iter()
+            .chain(["served_us", "confirmed_us"])
+            .map(at);
+        assert!(steps.is_sorted(), "{times}");
+    }
+}
+
+#[test]
 fn a_retried_rollout_is_watched_again() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::serve(folder.path());
@@ -292,6 +338,25 @@ fn one_kill(folder: &Path, round: u32) {
     let replayed = server.admin("GET", &path, &[], &Value::Null).json();
     assert_eq!(replayed["replay"]["different"], json!([]), "{replayed}");
     server.terminate();
+    assert_eq!(decisions(folder, &name), 1, "decided exactly once");
+}
+
+/// How many decisions to roll back the log of a rollout holds, its server being stopped.
+fn decisions(folder: &Path, name: &str) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = SqliteOptions::new(folder.join("tidegate.db"));
+        let store = SqliteStore::open(options).await.unwrap();
+        let project = ProjectKey::parse("default").unwrap();
+        let stream = format!("rollout/{name}");
+        let log = store.log_read(&project, &stream, 0, 1000).await.unwrap();
+        log.iter()
+            .filter(|record| record.payload["event"] == "rollback_decided")
+            .count()
+    })
 }
 
 #[test]

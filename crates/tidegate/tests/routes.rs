@@ -17,7 +17,7 @@ const ROOM_KIB: u64 = 64 * 1024;
 
 /// What each kind of token may do; `admin` may do everything.
 const GRANTED: [(&str, &[&str]); 3] = [
-    ("server", &["evaluate", "sync", "ingest"]),
+    ("server", &["evaluate", "sync", "ingest", "identify"]),
     ("browser", &["evaluate", "ingest"]),
     ("ci", &["delivery_write"]),
 ];

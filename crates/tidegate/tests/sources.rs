@@ -20,6 +20,9 @@ const SOURCE: &str = "/api/v1/projects/default/sources/shop";
 
 /// Requests and failures of each variant, as a shop's processes count them.
 type Counters = Arc<Mutex<BTreeMap<&'static str, (u64, u64)>>>;
+/// How long requests of each variant took, as a cumulative histogram at [`BOUNDS`].
+type Histograms = Arc<Mutex<BTreeMap<&'static str, [u64; 4]>>>;
+const BOUNDS: [&str; 4] = ["0.1", "0.5", "2", "+Inf"];
 
 /// A listener that answers every request with what `answer` makes of it.
 fn listen(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> SocketAddr {
@@ -76,6 +79,23 @@ fn exposition(counters: &Counters) -> String {
             "shop_requests_total{{variant=\"{variant}\",code=\"500\"}} {failures}"
         )
         .unwrap();
+    }
+    text
+}
+
+fn histogram_exposition(histograms: &Histograms) -> String {
+    let mut text = String::from("# TYPE shop_seconds histogram\n");
+    for (variant, counts) in histograms.lock().unwrap().iter() {
+        for (bound, count) in BOUNDS.iter().zip(counts) {
+            writeln!(
+                text,
+                "shop_seconds_bucket{{variant=\"{variant}\",le=\"{bound}\"}} {count}"
+            )
+            .unwrap();
+        }
+        let all = counts[3];
+        writeln!(text, "shop_seconds_count{{variant=\"{variant}\"}} {all}").unwrap();
+        writeln!(text, "shop_seconds_sum{{variant=\"{variant}\"}} {all}").unwrap();
     }
     text
 }
@@ -224,6 +244,80 @@ fn a_real_prometheus_guards_a_rollout_and_its_outage_holds_it() {
         (&seen["share_bp"], &seen["lifecycle"]),
         (&json!(1000), &json!("running"))
     );
+}
+
+/// A source that is a histogram, the flag `f`, and a rollout that it guards.
+fn guard_by_histogram(server: &Server, prometheus: &Prometheus) {
+    let source = json!({"type": "prometheus", "url": format!("http://{}", prometheus.address),
+        "buckets": "sum by (le) (shop_seconds_bucket{variant=\"{variant}\"})",
+        "every_seconds": 1, "timeout_seconds": 2, "delay_seconds": 1});
+    assert_eq!(server.admin("PUT", SOURCE, &[], &source).status, 201);
+    let dark = json!({"state": "ENABLED", "variants": {"on": true, "off": false},
+        "defaultVariant": "off", "offVariant": "off"});
+    assert_eq!(server.create_flag("f", &dark).status, 201);
+    let policy = json!({"flag": "f", "treatment": "on", "control": "off", "staleness_seconds": 30,
+        "stages": [{"share_bp": 1000, "min_seconds": 3600}], "guards": [{"metric": "source/shop"}]});
+    assert_eq!(server.admin("PUT", ROLLOUT, &[], &policy).status, 201);
+}
+
+#[test]
+fn a_real_histogram_shows_a_slow_tail_and_what_a_guard_on_it_would_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let histograms = Histograms::default();
+    let shop = {
+        let histograms = Arc::clone(&histograms);
+        listen(move |_, _| (200, histogram_exposition(&histograms)))
+    };
+    // So many requests, of which so many of a thousand are beyond each bound.
+    let count = |variant, requests: u64, beyond: [u64; 3]| {
+        let mut histograms = histograms.lock().unwrap();
+        let counts = histograms.entry(variant).or_default();
+        for (count, beyond) in counts.iter_mut().zip(beyond.into_iter().chain([0])) {
+            *count += requests - requests * beyond / 1_000;
+        }
+    };
+    const USUAL: [u64; 3] = [500, 50, 10];
+    count("on", 1_000, USUAL);
+    count("off", 5_000, USUAL);
+    let prometheus = Prometheus::scraping(shop, folder.path());
+    let server = serve_allowing(&folder.path().join("data"), &[prometheus.address]);
+    guard_by_histogram(&server, &prometheus);
+    until("the source answers, and the guard fires in shadow", || {
+        let check = server
+            .admin("GET", &format!("{ROLLOUT}/check"), &[], &Value::Null)
+            .json();
+        (check["guards"][0]["fired_on_injected_fault"] == true).then_some(())
+    });
+    until("what came between two answers gives a forecast", || {
+        count("off", 200, USUAL);
+        let check = server
+            .admin("GET", &format!("{ROLLOUT}/check"), &[], &Value::Null)
+            .json();
+        check["guards"][0]["forecast"].is_object().then_some(())
+    });
+    let planned = server.run(&["rollout", "plan", "r"]);
+    let said = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(
+        said.contains("source/shop: fires under an injected fault; ")
+            && !said.contains("too little traffic"),
+        "{said}"
+    );
+    assert!(said.contains("may hold and not roll back"), "{said}");
+    let started = server.admin("POST", &format!("{ROLLOUT}/start"), &[], &Value::Null);
+    assert_eq!(started.status, 200, "{started}");
+    let seen = until("the slow tail is seen", || {
+        count("off", 2_000, USUAL);
+        count("on", 1_000, [500, 50, 40]);
+        let report = report(&server);
+        let guard = report["plan"]["report"]["guards"][0].clone();
+        (guard["ln_e"].as_f64() > Some(5.0)).then_some(guard)
+    });
+    let remark = seen["remark"].as_str().unwrap();
+    assert!(
+        remark.contains("at p99 (2)") && remark.contains("no A/A self-test"),
+        "{seen}"
+    );
+    assert_eq!(report(&server)["share_bp"], 1000, "it holds");
 }
 
 #[test]

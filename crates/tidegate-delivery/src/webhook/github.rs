@@ -9,6 +9,7 @@
 //! A service is named after its repository.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::told::{Told, row};
 use super::{ParseError, Parsed, Request, WebhookSource};
@@ -16,6 +17,11 @@ use crate::event::{
     ArtifactSeen, DeploymentSeen, EventBody, IncidentSeen, ItemSeen, Outcome, PullRequestSeen,
 };
 use crate::moment::Moment;
+
+/// What GitHub sends with every delivery: which event it is, and the delivery's name.
+pub(super) const NEEDED_HEADERS: [&str; 2] = [EVENT, DELIVERY];
+const EVENT: &str = "X-GitHub-Event";
+const DELIVERY: &str = "X-GitHub-Delivery";
 
 const INCIDENT_LABEL: &str = "incident";
 const STARTED_LABEL: &str = "in progress";
@@ -39,16 +45,11 @@ struct Label {
 }
 
 pub(super) fn parse(request: &Request<'_>) -> Result<Parsed, ParseError> {
-    let event = request
-        .header("X-GitHub-Event")
-        .ok_or(ParseError::MissingHeader {
-            name: "X-GitHub-Event",
-        })?;
-    let delivery = request
-        .header("X-GitHub-Delivery")
-        .ok_or(ParseError::MissingHeader {
-            name: "X-GitHub-Delivery",
-        })?;
+    let needed = |name| {
+        let missing = ParseError::MissingHeader { name };
+        request.header(name).ok_or(missing)
+    };
+    let (event, delivery) = (needed(EVENT)?, needed(DELIVERY)?);
     let (at, bodies) = match event {
         "deployment" | "deployment_status" => deployment(request)?,
         "pull_request" => pull_request(request)?,
@@ -56,11 +57,13 @@ pub(super) fn parse(request: &Request<'_>) -> Result<Parsed, ParseError> {
         "release" => release(request)?,
         "issues" => issue(request)?,
         "push" => {
+            serde_json::from_slice::<IgnoredAny>(request.body)?;
             return Ok(Parsed::nothing(
                 "a push carries no parents; commits are read from the repository",
             ));
         }
         other => {
+            serde_json::from_slice::<IgnoredAny>(request.body)?;
             return Ok(Parsed::nothing(format!(
                 "{other} events say nothing about delivery"
             )));

@@ -1,6 +1,6 @@
 //! Erasure of a unit: invisible at once, rewritten away, and proved by a rescan.
 //!
-//! One manifest record hides the unit from every question and notes that it is to be rewritten
+//! One manifest record hides the unit, and every unit of its person, from every question and notes that it is to be rewritten
 //! away. Then the log's segment is sealed, what it holds is flushed, the files that hold rows of
 //! the unit and the dictionary are rewritten without it, and the log gives its segments up
 //! without keeping their bytes for reuse. Only when a rescan finds nothing is the erasure noted as
@@ -23,11 +23,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A unit's place: bucket, and ordinal in the bucket.
 pub(crate) type Place = (u16, u32);
 
-/// A unit that no question sees any more.
-#[derive(Debug, Clone, Copy)]
+/// A unit that no question sees any more, with every unit of its person.
+#[derive(Debug, Clone)]
 pub(crate) struct Hidden {
     place: Place,
+    person: Vec<Place>,
     effective_sequence: u64,
+}
+
+/// A unit that was erased, which has no name any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ErasedUnit {
+    /// Its bucket.
+    pub bucket: u16,
+    /// Its ordinal in the bucket, which is never used again.
+    pub unit: u32,
 }
 
 /// Proof of an erasure.
@@ -37,7 +47,9 @@ pub struct ErasureReceipt {
     pub bucket: u16,
     /// The unit's ordinal in the bucket, which is never used again.
     pub unit: u32,
-    /// Rows of the unit that were rewritten away.
+    /// Every unit that was erased: those merged with it are the same person.
+    pub units: Vec<ErasedUnit>,
+    /// Rows of these units that were rewritten away.
     pub rows_erased: u64,
     /// Files rewritten.
     pub files_rewritten: usize,
@@ -46,7 +58,7 @@ pub struct ErasureReceipt {
     /// The first sequence still in the log, at least `effective_sequence`: no earlier event is
     /// in it any more.
     pub log_first_sequence: u64,
-    /// Rows of the unit that a rescan of every file still found: zero.
+    /// Rows of these units that a rescan of every file still found: zero.
     pub rows_found_by_rescan: u64,
 }
 
@@ -59,22 +71,33 @@ pub(crate) struct Rewritten {
 }
 
 impl ColumnStore {
-    /// Hides a unit from every question, durably; `None` if the lake has never seen it. Everything
+    /// Hides a unit and all units of its person from every question, durably; `None` if the lake has never seen it. Everything
     /// acknowledged before must have been flushed.
     pub(crate) fn hide(&self, unit: &str) -> Result<Option<Hidden>, ColumnError> {
         let _turn = self.flushing();
         let effective_sequence = self.peek().flushed_sequence;
-        let known = self.units().find(unit);
-        if let Some((bucket, unit_ordinal)) = known {
-            self.commit(Record::Erased {
-                bucket,
-                unit: unit_ordinal,
-            })?;
-            self.units().forget(unit);
-        }
-        let place = known.or_else(|| self.units().leaving(unit));
-        Ok(place.map(|place| Hidden {
+        let Some(place) = self.units().find(unit) else {
+            let leaving = self.units().leaving(unit);
+            return Ok(leaving.map(|place| Hidden {
+                place,
+                person: vec![place],
+                effective_sequence,
+            }));
+        };
+        let person = self.peek().aliases.person(place);
+        self.commit(match person.as_slice() {
+            [(bucket, unit)] => Record::Erased {
+                bucket: *bucket,
+                unit: *unit,
+            },
+            person => Record::ErasedTogether {
+                units: person.to_vec(),
+            },
+        })?;
+        self.units().forget(&person);
+        Ok(Some(Hidden {
             place,
+            person,
             effective_sequence,
         }))
     }
@@ -141,7 +164,19 @@ impl ColumnStore {
         Ok(hidden.map(|hidden| ErasureReceipt {
             bucket: hidden.place.0,
             unit: hidden.place.1,
-            rows_erased: rewritten.rows.get(&hidden.place).copied().unwrap_or(0),
+            units: hidden
+                .person
+                .iter()
+                .map(|(bucket, unit)| ErasedUnit {
+                    bucket: *bucket,
+                    unit: *unit,
+                })
+                .collect(),
+            rows_erased: hidden
+                .person
+                .iter()
+                .filter_map(|place| rewritten.rows.get(place))
+                .sum(),
             files_rewritten: rewritten.files,
             effective_sequence: hidden.effective_sequence,
             log_first_sequence,

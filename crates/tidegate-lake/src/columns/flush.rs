@@ -10,6 +10,7 @@ use super::units::write_entries;
 use crate::log::{Committed, EventLog};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -40,23 +41,27 @@ impl ColumnStore {
             return Ok(nothing);
         }
         let taken = self.take(log, from)?;
-        let Some(through_sequence) = taken.last().map(Committed::end_sequence) else {
+        let Some(through_sequence) = taken.last().map(|last| last.end_sequence()) else {
             return Ok(nothing);
         };
         let written = self.write_flush(&taken, from, through_sequence);
-        if written.is_err() {
-            self.units().roll_back();
+        match &written {
+            Ok(_) => log.forget_recent(through_sequence),
+            Err(_) => self.units().roll_back(),
         }
         written
     }
 
-    fn take(&self, log: &EventLog, from: u64) -> Result<Vec<Committed>, ColumnError> {
-        let mut taken: Vec<Committed> = Vec::new();
-        let mut count = 0;
+    fn take(&self, log: &EventLog, from: u64) -> Result<Vec<Arc<Committed>>, ColumnError> {
         let limit = self.options.flush_events;
+        let mut taken = log.recent_from(from, limit);
+        if !taken.is_empty() {
+            return Ok(taken);
+        }
+        let mut count = 0;
         log.read_from(from, &mut |stretch| {
             count += stretch.events.len();
-            taken.push(stretch);
+            taken.push(Arc::new(stretch));
             count < limit
         })?;
         match taken.first() {
@@ -73,7 +78,7 @@ impl ColumnStore {
 
     fn write_flush(
         &self,
-        taken: &[Committed],
+        taken: &[Arc<Committed>],
         from: u64,
         through_sequence: u64,
     ) -> Result<FlushReport, ColumnError> {
@@ -105,7 +110,11 @@ impl ColumnStore {
         Ok(report)
     }
 
-    fn place<'t>(&self, taken: &'t [Committed], from: u64) -> BTreeMap<i64, Vec<PlacedEvent<'t>>> {
+    fn place<'t>(
+        &self,
+        taken: &'t [Arc<Committed>],
+        from: u64,
+    ) -> BTreeMap<i64, Vec<PlacedEvent<'t>>> {
         let mut days: BTreeMap<i64, Vec<PlacedEvent<'_>>> = BTreeMap::new();
         let mut units = self.units();
         for stretch in taken {
@@ -127,7 +136,7 @@ impl ColumnStore {
         days
     }
 
-    fn write_units(&self) -> Result<Option<UnitsMeta>, ColumnError> {
+    pub(super) fn write_units(&self) -> Result<Option<UnitsMeta>, ColumnError> {
         let staged = self.units().staged();
         if staged.is_empty() {
             return Ok(None);

@@ -1,23 +1,19 @@
 //! The manifest: which files are the lake. An append-only log of checksummed records.
 //!
-//! A record is: length (4), XXH3-64 of the text (8), JSON text. Every record is synced before the
-//! next is written, so a damaged one with nothing good behind it is an unfinished commit and is
-//! cut; a damaged one with a good one behind it is an error. At each start the manifest is
-//! replaced by one record that states the whole, which also makes durable what was read.
+//! At each start the manifest is replaced by one record that states the whole, which also makes
+//! durable what was read.
 
 use super::ColumnError;
-use crate::io::{LakeFile, LakeIo, read_file, replace_file};
+use super::aliases::Aliases;
+use super::records::{self, RecordFile, frame};
+use crate::io::LakeIo;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
 
 const NAME: &str = "manifest";
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 12;
-const MAX_BYTES: u64 = 1 << 30;
 /// Beyond this, and beyond some times the whole, the records are replaced by the whole.
 const LONG_BYTES: u64 = 4 << 20;
 
@@ -94,6 +90,9 @@ pub struct LakeState {
     /// Copies of events removed for good so far.
     pub duplicates_removed: u64,
     pub(super) next_file: u64,
+    /// Which units are one person; kept in a log of its own.
+    #[serde(skip)]
+    pub(crate) aliases: Arc<Aliases>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -119,6 +118,10 @@ pub(super) enum Record {
     Erased {
         bucket: u16,
         unit: u32,
+    },
+    /// Several units that were one person.
+    ErasedTogether {
+        units: Vec<(u16, u32)>,
     },
     ErasuresCompleted {
         units: Vec<(u16, u32)>,
@@ -171,6 +174,10 @@ impl LakeState {
                 self.erased.insert((bucket, unit));
                 self.erasing.insert((bucket, unit));
             }
+            Record::ErasedTogether { units } => {
+                self.erased.extend(&units);
+                self.erasing.extend(units);
+            }
             Record::ErasuresCompleted { units } => {
                 for unit in units {
                     self.erasing.remove(&unit);
@@ -183,6 +190,12 @@ impl LakeState {
                 }
             }
         }
+    }
+
+    /// Which units are one person.
+    #[must_use]
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
     }
 
     /// Event files by day, in order.
@@ -206,10 +219,9 @@ impl LakeState {
             version: VERSION,
             ..Self::default()
         };
-        match read_file(io, &path, MAX_BYTES) {
-            Ok(content) => replay(&path, &content, &mut state)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(ColumnError::io(&path, error)),
+        let apply = &mut |record| state.apply(record);
+        if records::read(io, &path, apply)?.is_none() {
+            return Ok(None);
         }
         if state.version != VERSION {
             let detail = format!("format version {} is not {VERSION}", state.version);
@@ -234,35 +246,8 @@ impl LakeState {
 /// The open manifest.
 #[derive(Debug)]
 pub(super) struct Manifest {
-    dir: PathBuf,
-    path: PathBuf,
-    file: Arc<dyn LakeFile>,
-    end: u64,
+    records: RecordFile,
     whole_bytes: u64,
-    has_failed: bool,
-}
-
-fn frame(record: &Record) -> io::Result<Vec<u8>> {
-    let text = serde_json::to_vec(record)?;
-    let length = u32::try_from(text.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut frame = Vec::with_capacity(HEADER_BYTES + text.len());
-    frame.extend(length.to_le_bytes());
-    frame.extend(xxh3_64(&text).to_le_bytes());
-    frame.extend(text);
-    Ok(frame)
-}
-
-/// The record at the start of the bytes and its length, if it is good.
-fn good_record(bytes: &[u8]) -> Option<(Record, usize)> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<8>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let text = rest.get(..length).filter(|_| length > 0)?;
-    if xxh3_64(text) != u64::from_le_bytes(*sum) {
-        return None;
-    }
-    let record = serde_json::from_slice(text).ok()?;
-    Some((record, HEADER_BYTES + length))
 }
 
 impl Manifest {
@@ -272,8 +257,6 @@ impl Manifest {
         dir: &Path,
         buckets: u16,
     ) -> Result<(Self, LakeState), ColumnError> {
-        let path = dir.join(NAME);
-        let failed = |e: io::Error| ColumnError::io(&path, e);
         let state = match LakeState::read(io, dir)? {
             Some(state) => state,
             None => LakeState {
@@ -282,42 +265,22 @@ impl Manifest {
                 ..LakeState::default()
             },
         };
-        let whole = frame(&Record::Whole(Box::new(state.clone()))).map_err(failed)?;
-        replace_file(io, dir, NAME, &whole).map_err(failed)?;
-        let file = io.open(&path).map_err(failed)?;
+        let whole = frame(&Record::Whole(Box::new(state.clone())));
+        let whole = whole.map_err(|e| ColumnError::io(&dir.join(NAME), e))?;
         let manifest = Self {
-            dir: dir.to_owned(),
-            path,
-            file,
-            end: whole.len() as u64,
+            records: RecordFile::create(io, dir, NAME, &whole)?,
             whole_bytes: whole.len() as u64,
-            has_failed: false,
         };
         Ok((manifest, state))
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.has_failed
+        self.records.has_failed()
     }
 
-    /// Makes a record durable. After a failure other than a full disk nothing is known of what
-    /// the disk holds, so nothing more is committed until the files are opened anew.
+    /// Makes a record durable; see [`RecordFile::append`].
     pub(super) fn append(&mut self, record: &Record) -> Result<(), ColumnError> {
-        if self.has_failed {
-            let detail = "an earlier commit failed; open the lake again to read what is there";
-            return Err(ColumnError::damaged(&self.path, detail));
-        }
-        let bytes = frame(record).map_err(|e| ColumnError::io(&self.path, e))?;
-        let written = self
-            .file
-            .write_all_at(&bytes, self.end)
-            .and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            self.has_failed = error.kind() != io::ErrorKind::StorageFull;
-            return Err(ColumnError::io(&self.path, error));
-        }
-        self.end += bytes.len() as u64;
-        Ok(())
+        self.records.append(record)
     }
 
     /// Replaces many records by the whole they add up to; cheap where there is no need.
@@ -326,48 +289,15 @@ impl Manifest {
         io: &dyn LakeIo,
         state: &LakeState,
     ) -> Result<(), ColumnError> {
-        if self.has_failed || self.end < LONG_BYTES.max(8 * self.whole_bytes) {
+        if self.records.byte_len() < LONG_BYTES.max(8 * self.whole_bytes) {
             return Ok(());
         }
-        let failed = |e: io::Error| ColumnError::io(&self.path, e);
-        let whole = frame(&Record::Whole(Box::new(state.clone()))).map_err(failed)?;
-        let replaced = replace_file(io, &self.dir, NAME, &whole).and_then(|()| io.open(&self.path));
-        match replaced {
-            Ok(file) => {
-                self.file = file;
-                self.end = whole.len() as u64;
-                self.whole_bytes = self.end;
-                Ok(())
-            }
-            // Without room nothing was renamed, and the longer file still says everything.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
-            Err(error) => {
-                self.has_failed = true;
-                Err(ColumnError::io(&self.path, error))
-            }
-        }
+        let whole = frame(&Record::Whole(Box::new(state.clone())));
+        let whole = whole.map_err(|e| ColumnError::io(self.records.path(), e))?;
+        self.records.replace(io, &whole)?;
+        self.whole_bytes = whole.len() as u64;
+        Ok(())
     }
-}
-
-fn replay(path: &Path, content: &[u8], state: &mut LakeState) -> Result<(), ColumnError> {
-    let mut offset = 0;
-    while let Some((record, length)) = content.get(offset..).and_then(good_record) {
-        state.apply(record);
-        offset += length;
-    }
-    let is_damaged = (offset + 1..content.len())
-        .any(|later| content.get(later..).and_then(good_record).is_some());
-    if is_damaged || (offset == 0 && !content.is_empty()) {
-        let detail = format!("record at byte {offset} is damaged");
-        return Err(ColumnError::damaged(path, detail));
-    }
-    if offset < content.len() {
-        tracing::warn!(
-            manifest.offset = offset,
-            "cut an unfinished record at the end of the manifest"
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

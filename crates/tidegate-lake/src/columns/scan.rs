@@ -122,8 +122,23 @@ impl Scan<'_> {
         Ok((Arc::new(Block::pack(rows)), false))
     }
 
+    /// The event ids of the rows that [`Self::day`] answers, in the same order.
+    pub(super) fn day_ids(
+        &self,
+        files: &[&FileMeta],
+        bucket: u16,
+    ) -> Result<Vec<[u8; 16]>, ColumnError> {
+        Ok(self.merged_rows(files, bucket)?.ids)
+    }
+
     /// A bucket of files that overlap, as one run.
     fn merged(&self, files: &[&FileMeta], bucket: u16) -> Result<Arc<Block>, ColumnError> {
+        let mut rows = self.merged_rows(files, bucket)?;
+        rows.ids = Vec::new();
+        Ok(Arc::new(Block::pack(rows)))
+    }
+
+    fn merged_rows(&self, files: &[&FileMeta], bucket: u16) -> Result<Rows, ColumnError> {
         // The ids of a compacted file differ from each other: the largest such file goes first.
         let mut files = files.to_vec();
         files.sort_by_key(|file| std::cmp::Reverse((file.is_compacted, file.rows)));
@@ -139,8 +154,7 @@ impl Scan<'_> {
             }
         }
         rows.merge(unique);
-        rows.ids = Vec::new();
-        Ok(Arc::new(Block::pack(rows)))
+        Ok(rows)
     }
 
     /// The rows of some files at or above a sequence by bucket, but for those of erased units.

@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use tidegate_metrics::{Event, Properties, PropertyValue, ServedFlags};
 
@@ -134,6 +135,8 @@ struct Columns {
     sent: TimestampMicrosecondBuilder,
     trace_id: FixedSizeBinaryBuilder,
     quarantined: BooleanBuilder,
+    /// The JSON of one event, written over and over.
+    text: String,
 }
 
 impl Default for Columns {
@@ -154,6 +157,7 @@ impl Default for Columns {
             sent: TimestampMicrosecondBuilder::new(),
             trace_id: FixedSizeBinaryBuilder::new(16),
             quarantined: BooleanBuilder::new(),
+            text: String::new(),
         }
     }
 }
@@ -171,9 +175,15 @@ impl Columns {
         self.name.append_value(&event.name);
         self.value.append_option(event.value);
         self.variant.append_option(event.variant(&event.name));
-        self.flags.append_option(flags_text(&event.flags));
+        let text = &mut self.text;
+        text.clear();
+        write_flags(&event.flags, text);
+        self.flags
+            .append_option((!event.flags.is_empty()).then_some(&*text));
+        text.clear();
+        write_properties(&event.properties, text);
         self.properties
-            .append_option(properties_text(&event.properties));
+            .append_option((!event.properties.is_empty()).then_some(&*text));
         self.received.append_value(event.received_us);
         self.sent.append_option(event.sent_us);
         match event.trace_id {
@@ -206,31 +216,55 @@ impl Columns {
     }
 }
 
-fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 // Keys are sorted in the event, so equal flags give equal text and share one dictionary entry.
-fn flags_text(flags: &ServedFlags) -> Option<String> {
-    let entries = flags
-        .iter()
-        .map(|(key, variant)| format!("{}:{}", json_text(key), json_text(variant)));
-    object_text(entries)
+fn write_flags(flags: &ServedFlags, out: &mut String) {
+    for (at, (key, variant)) in flags.iter().enumerate() {
+        out.push(if at == 0 { '{' } else { ',' });
+        write_text(key, out);
+        out.push(':');
+        write_text(variant, out);
+    }
+    out.push('}');
 }
 
-fn properties_text(properties: &Properties) -> Option<String> {
-    let entries = properties.iter().map(|(key, value)| {
-        let value = match value {
-            PropertyValue::Bool(value) => value.to_string(),
-            PropertyValue::Number(value) => value.to_string(),
-            PropertyValue::Text(text) => json_text(text),
-        };
-        format!("{}:{value}", json_text(key))
-    });
-    object_text(entries)
+fn write_properties(properties: &Properties, out: &mut String) {
+    for (at, (key, value)) in properties.iter().enumerate() {
+        out.push(if at == 0 { '{' } else { ',' });
+        write_text(key, out);
+        out.push(':');
+        match value {
+            PropertyValue::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            // Writing into a text cannot fail.
+            PropertyValue::Number(value) => drop(write!(out, "{value}")),
+            PropertyValue::Text(text) => write_text(text, out),
+        }
+    }
+    out.push('}');
 }
 
-fn object_text(entries: impl Iterator<Item = String>) -> Option<String> {
-    let entries: Vec<String> = entries.collect();
-    (!entries.is_empty()).then(|| format!("{{{}}}", entries.join(",")))
+/// A text as JSON. Hardly any needs an escape, so most are copied as they are.
+fn write_text(text: &str, out: &mut String) {
+    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
+    if text.as_bytes().iter().all(is_plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_written_as_json_writes_it(text in any::<String>()) {
+            let mut out = String::new();
+            write_text(&text, &mut out);
+            prop_assert_eq!(out, serde_json::Value::from(text).to_string());
+        }
+    }
 }

@@ -3,10 +3,11 @@
 //! Locks, in the order in which they are taken; none but the first two is held during more than
 //! one record's write. `rewriting`: one at a time among those who replace files (compaction,
 //! erasure, expiry). `flushing`: one at a time among those who add events or change the
-//! dictionary. `manifest`: the order of commits. `view` and `units`: memory. So a flush goes on
+//! dictionary or the aliases. `manifest`, then `aliases`: the order of commits. `view` and `units`: memory. So a flush goes on
 //! during a compaction, and a question during both.
 
 use super::ColumnError;
+use super::aliases::{AliasLog, Aliases};
 use super::block::Block;
 use super::hot::{HotMemory, HotTier};
 use super::manifest::{FileMeta, LakeState, Manifest, Record};
@@ -14,6 +15,7 @@ use super::rows::{Rows, Texts};
 use super::scan::Scan;
 use super::units::Units;
 use crate::io::LakeIo;
+use crate::query::KeptMemory;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,8 +33,12 @@ pub struct ColumnOptions {
     pub flush_events: usize,
     /// Bytes of decoded columns kept in memory, where nothing is shared.
     pub hot_bytes: usize,
-    /// Memory shared with other lakes.
+    /// Rows of merged units gathered at a time for an answer, at about 40 bytes each.
+    pub gathered_rows: usize,
+    /// Memory for decoded columns shared with other lakes.
     pub hot_memory: Option<HotMemory>,
+    /// Memory for metrics kept up shared with other lakes.
+    pub kept_memory: Option<KeptMemory>,
 }
 
 impl Default for ColumnOptions {
@@ -42,7 +48,9 @@ impl Default for ColumnOptions {
             group_rows: 32_768,
             flush_events: 200_000,
             hot_bytes: 896 << 20,
+            gathered_rows: 6_000_000,
             hot_memory: None,
+            kept_memory: None,
         }
     }
 }
@@ -68,6 +76,7 @@ pub struct ColumnStore {
     rewriting: Mutex<()>,
     flushing: Mutex<()>,
     manifest: Mutex<Manifest>,
+    aliases: Mutex<AliasLog>,
     view: Mutex<View>,
     units: Mutex<Units>,
     next_file: AtomicU64,
@@ -95,7 +104,9 @@ impl ColumnStore {
                 .map_err(|e| ColumnError::io(path, e))?;
         }
         let buckets = options.buckets.max(1).next_power_of_two();
-        let (manifest, state) = Manifest::open(io.as_ref(), dir, buckets)?;
+        let (manifest, mut state) = Manifest::open(io.as_ref(), dir, buckets)?;
+        let (alias_log, aliases) = AliasLog::open(io.as_ref(), dir)?;
+        state.aliases = Arc::new(aliases.without(&state.erased));
         let units = Units::load(io.as_ref(), &units_dir, &state)?;
         let next_file = AtomicU64::new(state.next_file);
         let shared = options.hot_memory.clone();
@@ -113,6 +124,7 @@ impl ColumnStore {
             rewriting: Mutex::default(),
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
+            aliases: Mutex::new(alias_log),
             view: Mutex::new(View {
                 state: Arc::new(state),
                 snapshots: Vec::new(),
@@ -149,11 +161,27 @@ impl ColumnStore {
         let state = {
             let mut view = lock(&self.view);
             let mut state = LakeState::clone(&view.state);
+            let erased = state.erased.len();
             state.apply(record);
+            if state.erased.len() > erased && !state.aliases.is_empty() {
+                state.aliases = Arc::new(state.aliases.without(&state.erased));
+            }
             view.state = Arc::new(state);
             Arc::clone(&view.state)
         };
         manifest.shorten(self.io.as_ref(), &state)
+    }
+
+    pub(super) fn alias_log(&self) -> MutexGuard<'_, AliasLog> {
+        lock(&self.aliases)
+    }
+
+    /// Makes aliases visible that are durable.
+    pub(super) fn publish_aliases(&self, aliases: Arc<Aliases>) {
+        let mut view = lock(&self.view);
+        let mut state = LakeState::clone(&view.state);
+        state.aliases = aliases;
+        view.state = Arc::new(state);
     }
 
     fn delete_orphans(&self, state: &LakeState) -> Result<(), ColumnError> {
@@ -191,7 +219,7 @@ impl ColumnStore {
     /// committed then; opening the files anew reads back what is there.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        lock(&self.manifest).has_failed()
+        lock(&self.manifest).has_failed() || self.alias_log().has_failed()
     }
 
     /// The rows of a bucket on one day (days since 1970 in UTC).
@@ -222,6 +250,17 @@ impl ColumnStore {
         self.scan(state, with_properties).day(day, files, bucket)
     }
 
+    /// The event ids of the rows that [`Self::day_block`] answers, in the same order: what orders
+    /// events of one person that units in several buckets had at the same time.
+    pub(crate) fn day_ids(
+        &self,
+        state: &LakeState,
+        files: &[&FileMeta],
+        bucket: u16,
+    ) -> Result<Vec<[u8; 16]>, ColumnError> {
+        self.scan(state, false).day_ids(files, bucket)
+    }
+
     pub(super) fn scan<'s>(&'s self, state: &'s LakeState, with_properties: bool) -> Scan<'s> {
         Scan {
             io: self.io.as_ref(),
@@ -243,6 +282,10 @@ impl ColumnStore {
     #[must_use]
     pub fn unit_count(&self, bucket: u16) -> u32 {
         self.units().count(bucket)
+    }
+
+    pub(crate) fn gathered_rows(&self) -> usize {
+        self.options.gathered_rows
     }
 
     /// A file name never used before, also if an earlier attempt failed.

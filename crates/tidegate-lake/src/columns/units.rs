@@ -164,13 +164,20 @@ impl Units {
         }
     }
 
-    /// Forgets a unit that was hidden.
-    pub(super) fn forget(&mut self, unit: &str) {
-        let hash = unit_hash(unit);
-        let number = bucket_of_hash(hash, self.bucket_count());
-        let bucket = self.buckets.get_mut(usize::from(number));
-        if let Some(ordinal) = bucket.and_then(|bucket| bucket.names.forget(hash, unit)) {
-            self.leaving.insert(unit.into(), (number, ordinal));
+    /// Forgets units that were hidden.
+    pub(super) fn forget(&mut self, places: &[(u16, u32)]) {
+        for place in places {
+            let Some(bucket) = self.buckets.get_mut(usize::from(place.0)) else {
+                continue;
+            };
+            let mut names = bucket.names.iter();
+            let name = names.find(|(_, ordinal)| *ordinal == place.1);
+            let name: Option<Box<str>> = name.map(|(name, _)| name.into());
+            drop(names);
+            if let Some(name) = name {
+                bucket.names.forget(unit_hash(&name), &name);
+                self.leaving.insert(name, *place);
+            }
         }
     }
 

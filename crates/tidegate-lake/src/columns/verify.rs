@@ -1,6 +1,7 @@
 //! Verification: everything is read again and every promise checked.
 
 use super::ColumnError;
+use super::aliases;
 use super::file::{Wanted, checksum_of, read_batches};
 use super::manifest::{FileMeta, LakeState};
 use super::schema::column;
@@ -25,6 +26,8 @@ pub struct VerifyReport {
     pub files: usize,
     /// Log segments read.
     pub log_segments: usize,
+    /// Units merged into others.
+    pub merged_units: u64,
     /// Everything that is wrong; empty if nothing is.
     pub problems: Vec<String>,
 }
@@ -47,6 +50,7 @@ impl ColumnStore {
             ..VerifyReport::default()
         };
         self.verify_units(&state, &mut report.problems);
+        self.verify_aliases(&mut report);
         for (done, file) in state.files.values().enumerate() {
             progress(done, state.files.len());
             if let Err(error) = self.verify_file(&state, file, &mut report.problems) {
@@ -82,6 +86,30 @@ impl ColumnStore {
                     path.display()
                 ));
             }
+        }
+    }
+
+    /// Reads the log of aliases again: every entry follows from those before it, every unit is
+    /// known to the dictionary, and it adds up to what questions are answered by.
+    fn verify_aliases(&self, report: &mut VerifyReport) {
+        // Nobody merges or erases meanwhile.
+        let _turn = self.flushing();
+        let state = self.peek();
+        report.merged_units = state.aliases.merged_units();
+        let dir = self.events_dir.parent().unwrap_or(&self.events_dir);
+        let stored = match aliases::check(self.io.as_ref(), dir) {
+            Ok(stored) => stored,
+            Err(error) => return report.problems.push(error_text(&error)),
+        };
+        let is_known = |(bucket, unit): (u16, u32)| unit < self.unit_count(bucket);
+        let mut units = stored.persons().flat_map(|(_, units)| units);
+        if !units.all(is_known) {
+            let problem = "aliases: a unit the dictionary does not know";
+            report.problems.push(problem.to_owned());
+        }
+        if stored.without(&state.erased) != *state.aliases {
+            let problem = "aliases: the log says otherwise than what answers go by";
+            report.problems.push(problem.to_owned());
         }
     }
 

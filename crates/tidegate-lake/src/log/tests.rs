@@ -264,14 +264,44 @@ fn a_sink_sees_every_durable_event_once_and_in_order_also_after_recovery() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
+/// A sink that lets nothing pass until it is told to.
+struct Hold(std::sync::mpsc::Receiver<()>);
+
+impl CommitSink for Hold {
+    fn committed(&mut self, _stretch: &Arc<Committed>) {
+        let _ = self.0.recv();
+    }
+}
+
+#[test]
+fn under_overload_exposures_are_told_to_come_back_last() {
+    let size = event(1).approximate_bytes();
+    let options = LogOptions {
+        in_flight_bytes: 16 * size,
+        ..small()
+    };
+    let (release, held) = sync_channel::<()>(1);
+    let disk = Arc::new(SimulatedDisk::new());
+    let log = EventLog::open(disk, Path::new(DIR), options, Box::new(Hold(held))).unwrap();
+    let mut numbers = 0u64..;
+    let mut most_of = |kind| {
+        loop {
+            let mut one = event(numbers.next().unwrap());
+            one.kind = kind;
+            if log.submit(vec![one]).is_err() {
+                return log.in_flight_bytes() / size;
+            }
+        }
+    };
+    assert_eq!(most_of(EventKind::Track), 12);
+    assert_eq!(most_of(EventKind::Evaluation), 12);
+    assert_eq!(most_of(EventKind::Request), 14);
+    assert_eq!(most_of(EventKind::Exposure), 16);
+    drop(release);
+}
+
 #[test]
 fn too_much_in_flight_is_refused_and_later_taken() {
-    struct Hold(std::sync::mpsc::Receiver<()>);
-    impl CommitSink for Hold {
-        fn committed(&mut self, _stretch: &Arc<Committed>) {
-            let _ = self.0.recv();
-        }
-    }
     let options = LogOptions {
         in_flight_bytes: 1,
         ..small()

@@ -162,16 +162,15 @@ impl Writer {
             };
             answers.push((appended, waiting.bytes, waiting.reply));
         }
-        let outcome = self.make_durable(fresh);
+        let bytes = answers.iter().map(|(_, bytes, _)| bytes).sum();
+        let outcome = self.make_durable(fresh, bytes);
         for (appended, bytes, reply) in answers {
-            self.shared
-                .in_flight_bytes
-                .fetch_sub(bytes, Ordering::AcqRel);
+            self.shared.settle(bytes);
             reply(outcome.clone().map(|()| appended));
         }
     }
 
-    fn make_durable(&mut self, events: Vec<Event>) -> Result<(), AppendError> {
+    fn make_durable(&mut self, events: Vec<Event>, bytes: usize) -> Result<(), AppendError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -190,6 +189,10 @@ impl Writer {
         });
         self.next_sequence = stretch.end_sequence();
         self.sink.committed(&stretch);
+        if self.options.recent_bytes > 0 {
+            let most = self.options.recent_bytes;
+            self.shared.recent().push(&stretch, bytes, most);
+        }
         self.shared
             .next_sequence
             .store(self.next_sequence, Ordering::Release);

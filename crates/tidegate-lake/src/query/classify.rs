@@ -127,6 +127,21 @@ impl<'q> Classifier<'q> {
         confirmed.map(|number| 1 << (number - filters.start)).sum()
     }
 
+    /// Which of some filters, at most 64, one row matches; see [`Classifier::each`].
+    pub(super) fn matched(&self, block: &Block, row: usize, filters: &Range<usize>) -> u64 {
+        let Some(sort) = block.sorts().get(block.code(row)) else {
+            return 0;
+        };
+        let asked = self.filters_of(*sort).iter().copied();
+        let asked: Vec<usize> = asked.filter(|number| filters.contains(number)).collect();
+        let confirmed = match asked.iter().any(|number| self.has_tests(*number)) {
+            true => self.confirmed(&asked, block, row),
+            false => asked,
+        };
+        let bits = confirmed.into_iter();
+        bits.map(|number| 1 << (number - filters.start)).sum()
+    }
+
     /// The rows of a block that match a filter; see [`Classifier::each`].
     pub(super) fn events(&self, block: &Block, filters: &Range<usize>) -> Vec<ClassifiedEvent> {
         let mut events = Vec::new();

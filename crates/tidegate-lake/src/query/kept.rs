@@ -3,46 +3,120 @@
 //! Per metric, flag and days there is one state per bucket (`MetricState` decides what can be
 //! folded in and what must be run again) and the ingest sequence it has seen everything below of.
 //! A refresh reads the rows above it, folds them in, and runs the dirty units again over their
-//! buckets' rows. Units erased since are forgotten. If days have expired, or a refresh failed
-//! half-way, the state is made anew.
+//! buckets' rows. Units erased since are forgotten. A unit whose person is another one since is
+//! forgotten, and its person run again; what merged units did is folded under their root, as in
+//! `persons`. If days have expired, or a refresh failed half-way, the state is made anew.
 //!
-//! States are held within a budget of bytes; the one asked for longest ago goes first. Nothing is
+//! States are held within a budget of bytes that several lakes share; the one asked for longest
+//! ago goes first. Nothing is
 //! kept on disk: after a start the first answer reads everything, and is the same.
 
 use super::names::Names;
-use super::{Grouping, QueryError, Run, per_bucket};
-use crate::columns::{ColumnStore, DayBlocks, NewRows};
+use super::persons::{self, Found, Persons, Routes};
+use super::{QueryError, Run, each_bucket, is_set};
+use crate::columns::{Aliases, ColumnStore, DayBlocks, NewRows, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_metrics::{
     Answer, ClassifiedEvent, ExposureEvent, Findings, MetricDefinition, MetricState, Query,
     summarise_states,
 };
 
+/// Memory for metrics kept up that several lakes share: whichever was asked for longest ago, in
+/// whatever lake, goes first.
+#[derive(Debug, Clone)]
+pub struct KeptMemory(Arc<Memory>);
+
+#[derive(Debug)]
+struct Memory {
+    budget: usize,
+    held: Mutex<Vec<Held>>,
+    lakes: AtomicU64,
+}
+
 /// The metrics of a lake that are kept up.
 #[derive(Debug)]
 pub(crate) struct KeptMetrics {
-    budget: usize,
-    held: Mutex<Vec<Held>>,
+    memory: KeptMemory,
+    lake: u64,
 }
 
 #[derive(Debug)]
 struct Held {
-    question: String,
+    /// Lake and question.
+    key: (u64, String),
     metric: Arc<Mutex<Kept>>,
     bytes: usize,
 }
 
-impl KeptMetrics {
-    pub(crate) fn new(budget: usize) -> Self {
-        Self {
-            budget,
+impl KeptMemory {
+    /// Memory of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Memory {
+            budget: bytes,
             held: Mutex::default(),
-        }
+            lakes: AtomicU64::new(0),
+        }))
+    }
+
+    /// How many metrics are kept up, over all lakes.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.held().len()
+    }
+
+    /// The bytes they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.held().iter().map(|entry| entry.bytes).sum()
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a question, new or known; it is the youngest from now on.
+    fn find(&self, key: &(u64, String)) -> Arc<Mutex<Kept>> {
+        let mut held = self.held();
+        let known = held.iter().position(|entry| entry.key == *key);
+        let entry = match known {
+            Some(at) => held.remove(at),
+            None => Held {
+                key: key.clone(),
+                metric: Arc::default(),
+                bytes: 0,
+            },
+        };
+        let metric = Arc::clone(&entry.metric);
+        held.push(entry);
+        metric
+    }
+
+    fn note(&self, key: &(u64, String), bytes: usize) {
+        let mut held = self.held();
+        for entry in held.iter_mut().filter(|entry| entry.key == *key) {
+            entry.bytes = bytes;
+        }
+        let mut all: usize = held.iter().map(|entry| entry.bytes).sum();
+        while all > self.0.budget && !held.is_empty() {
+            all -= held.remove(0).bytes;
+        }
+    }
+}
+
+impl Drop for KeptMetrics {
+    fn drop(&mut self) {
+        self.memory.held().retain(|entry| entry.key.0 != self.lake);
+    }
+}
+
+impl KeptMetrics {
+    /// The metrics of one more lake.
+    pub(crate) fn of_lake(memory: KeptMemory) -> Self {
+        let lake = memory.0.lakes.fetch_add(1, Ordering::Relaxed);
+        Self { memory, lake }
     }
 
     /// Brings a metric up to date and says what it is.
@@ -57,7 +131,8 @@ impl KeptMetrics {
         let Ok(question) = serde_json::to_string(query) else {
             return super::answer_in_full(store, query, threads, acknowledged);
         };
-        let metric = self.find(&question);
+        let key = (self.lake, question);
+        let metric = self.memory.find(&key);
         let mut kept = metric.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = kept.answer(store, query, threads, acknowledged);
         if answer.is_err() {
@@ -65,36 +140,8 @@ impl KeptMetrics {
         }
         let bytes = kept.heap_bytes();
         drop(kept);
-        self.note(&question, bytes);
+        self.memory.note(&key, bytes);
         answer
-    }
-
-    /// The state of a question, new or known; it is the youngest from now on.
-    fn find(&self, question: &str) -> Arc<Mutex<Kept>> {
-        let mut held = self.held();
-        let known = held.iter().position(|entry| entry.question == question);
-        let entry = match known {
-            Some(at) => held.remove(at),
-            None => Held {
-                question: question.to_owned(),
-                metric: Arc::default(),
-                bytes: 0,
-            },
-        };
-        let metric = Arc::clone(&entry.metric);
-        held.push(entry);
-        metric
-    }
-
-    fn note(&self, question: &str, bytes: usize) {
-        let mut held = self.held();
-        for entry in held.iter_mut().filter(|entry| entry.question == question) {
-            entry.bytes = bytes;
-        }
-        let mut all: usize = held.iter().map(|entry| entry.bytes).sum();
-        while all > self.budget && !held.is_empty() {
-            all -= held.remove(0).bytes;
-        }
     }
 }
 
@@ -106,7 +153,9 @@ struct Kept {
     /// Everything below this sequence is folded in.
     watermark: u64,
     /// Erased units that are forgotten.
-    erased: BTreeSet<(u16, u32)>,
+    erased: BTreeSet<Place>,
+    /// Who was whom by then.
+    aliases: Arc<Aliases>,
     /// How often days had been dropped by then.
     expiries: u64,
     /// Rows folded in.
@@ -117,8 +166,14 @@ struct Kept {
 struct Bucket {
     number: u16,
     state: MetricState,
-    news: Vec<(i64, NewRows)>,
-    erased: Vec<u32>,
+    /// Everything there is, where it is not said what is new.
+    news: Option<DayBlocks>,
+    /// New of its persons, in order.
+    persons: Persons,
+    /// Units that are erased, or whose person is another one.
+    gone: Vec<u32>,
+    /// Units to be run again, whatever is new.
+    dirty: BTreeSet<u32>,
 }
 
 impl Kept {
@@ -133,7 +188,7 @@ impl Kept {
         threads: usize,
         acknowledged: u64,
     ) -> Result<Answer, QueryError> {
-        let Query::UnitMetric { metric, by, .. } = query else {
+        let Query::UnitMetric { metric, .. } = query else {
             return super::answer_in_full(store, query, threads, acknowledged);
         };
         let state = store.state();
@@ -142,7 +197,7 @@ impl Kept {
         }
         let names = self.names.copy();
         let run = Run::over(store, &state, query, &names);
-        self.refresh(&run, metric, by, threads)?;
+        self.refresh(&run, metric, threads)?;
         self.expiries = state.expiries;
         let (end_us, data_end_us) = (run.end_us, run.data_end_us());
         let numbered = (0u64..).map(|bucket| bucket << 32).zip(&self.buckets);
@@ -153,6 +208,7 @@ impl Kept {
             names: names.sorted_into(&mut findings),
             findings,
             watermark: state.flushed_sequence,
+            aliases: state.aliases.version(),
             acknowledged,
             data_end_us,
             events: self.events,
@@ -164,95 +220,203 @@ impl Kept {
         &mut self,
         run: &Run<'_>,
         metric: &MetricDefinition,
-        by: &Grouping,
         threads: usize,
     ) -> Result<(), QueryError> {
         let state = run.state;
-        let is_new = self.buckets.is_empty();
-        if !is_new && self.watermark == state.flushed_sequence && self.erased == state.erased {
+        let is_same = self.watermark == state.flushed_sequence
+            && self.erased == state.erased
+            && self.aliases == state.aliases;
+        if !self.buckets.is_empty() && is_same {
             return Ok(());
         }
-        let mut news = match is_new {
-            true => BTreeMap::new(),
-            false => {
-                let with_properties = run.with_properties();
-                run.store
-                    .rows_since(state, &run.days, self.watermark, with_properties)?
-            }
-        };
-        let mut erased: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
-        for (bucket, unit) in state.erased.difference(&self.erased) {
-            erased.entry(*bucket).or_default().push(*unit);
-        }
-        let mut states = std::mem::take(&mut self.buckets).into_iter();
-        let jobs: Vec<Mutex<Option<Bucket>>> = (0..state.buckets)
-            .map(|number| {
-                Mutex::new(Some(Bucket {
-                    number,
-                    state: states.next().unwrap_or_else(|| MetricState::new(metric)),
-                    news: news.remove(&number).unwrap_or_default(),
-                    erased: erased.remove(&number).unwrap_or_default(),
-                }))
-            })
-            .collect();
-        let done = per_bucket(state.buckets, threads, Vec::new, |refreshed, number| {
-            let job = jobs.get(usize::from(number)).map(|job| {
-                let mut job = job.lock().unwrap_or_else(PoisonError::into_inner);
-                job.take()
-            });
-            if let Some(bucket) = job.flatten() {
-                refreshed.push(bucket.refreshed(run, by, is_new)?);
-            }
-            Ok::<(), QueryError>(())
-        })?;
-        let mut refreshed: Vec<(u16, MetricState, u64)> = done.into_iter().flatten().collect();
-        refreshed.sort_by_key(|(number, _, _)| *number);
-        self.events += refreshed.iter().map(|(_, _, rows)| rows).sum::<u64>();
-        self.buckets = refreshed.into_iter().map(|(_, state, _)| state).collect();
+        let mut buckets = self.what_is_new(run, metric, threads)?;
+        self.note_changes(run, &mut buckets);
+        place_persons(run, &mut buckets);
+        let advanced = each(buckets, threads, |bucket| bucket.advanced(run))?;
+        self.events += advanced.iter().map(|(_, rows)| rows).sum::<u64>();
+        let advanced = advanced.into_iter().map(|(bucket, _)| bucket).collect();
+        self.buckets = run_dirty_again(run, advanced, threads)?;
         self.watermark = state.flushed_sequence;
         self.erased.clone_from(&state.erased);
+        self.aliases = Arc::clone(&state.aliases);
         Ok(())
     }
+
+    /// The buckets' states, each with the rows it has not seen.
+    fn what_is_new(
+        &mut self,
+        run: &Run<'_>,
+        metric: &MetricDefinition,
+        threads: usize,
+    ) -> Result<Vec<Bucket>, QueryError> {
+        let mut states = std::mem::take(&mut self.buckets).into_iter();
+        let mut news: Option<BTreeMap<u16, DayBlocks>> = match states.len() {
+            0 => None,
+            _ => {
+                let news = run.store.rows_since(
+                    run.state,
+                    &run.days,
+                    self.watermark,
+                    run.with_properties(),
+                )?;
+                let in_order = |(bucket, days): (u16, Vec<(i64, NewRows)>)| {
+                    let days = days.into_iter();
+                    let days = days.map(|(day, rows)| (day, Arc::new(rows.in_order())));
+                    Ok((bucket, days.collect()))
+                };
+                let news = each(news.into_iter().collect(), threads, in_order)?;
+                Some(news.into_iter().collect())
+            }
+        };
+        let buckets = (0..run.state.buckets).map(|number| Bucket {
+            number,
+            state: states.next().unwrap_or_else(|| MetricState::new(metric)),
+            news: news
+                .as_mut()
+                .map(|news| news.remove(&number).unwrap_or_default()),
+            persons: Persons::default(),
+            gone: Vec::new(),
+            dirty: BTreeSet::new(),
+        });
+        Ok(buckets.collect())
+    }
+
+    /// Notes units that were erased, and units whose person is another one.
+    fn note_changes(&self, run: &Run<'_>, buckets: &mut [Bucket]) {
+        let state = run.state;
+        let erased = state.erased.difference(&self.erased).copied();
+        let changed = state.aliases.changed_since(&self.aliases);
+        for (bucket, unit) in erased.chain(changed.iter().copied()) {
+            if let Some(bucket) = buckets.get_mut(usize::from(bucket)) {
+                bucket.gone.push(unit);
+            }
+        }
+        for (bucket, unit) in changed.iter().map(|place| state.aliases.root(*place)) {
+            if let Some(bucket) = buckets.get_mut(usize::from(bucket)) {
+                bucket.dirty.insert(unit);
+            }
+        }
+    }
+}
+
+/// Hands what is new of merged units to their persons' buckets. A person whose order ids would
+/// have to say is run again, where they do.
+fn place_persons(run: &Run<'_>, buckets: &mut [Bucket]) {
+    let routes = Routes::to(&run.state.aliases, &(0..run.state.buckets), None);
+    let mut found: BTreeMap<u16, Found> = BTreeMap::new();
+    for bucket in buckets.iter() {
+        let news = bucket.news.as_deref().unwrap_or(&[]);
+        for (home, part) in routes.follow(run, bucket.number, news) {
+            found.entry(home).or_default().append(part);
+        }
+    }
+    for (home, mut found) in found {
+        if let Some(bucket) = buckets.get_mut(usize::from(home)) {
+            bucket.dirty.extend(found.tied());
+            bucket.persons = found.by_time();
+        }
+    }
+}
+
+/// Runs the dirty units of every bucket again, over everything there is of them.
+fn run_dirty_again(
+    run: &Run<'_>,
+    buckets: Vec<Bucket>,
+    threads: usize,
+) -> Result<Vec<MetricState>, QueryError> {
+    let dirty = buckets.iter().flat_map(|bucket| {
+        let units = bucket.dirty.iter();
+        units.map(|unit| (bucket.number, *unit))
+    });
+    let persons: BTreeSet<Place> = dirty
+        .filter(|(bucket, unit)| run.is_merged(*bucket, *unit))
+        .collect();
+    let (mut waiting, mut done) = (buckets.into_iter(), Vec::new());
+    let homes = 0..run.state.buckets;
+    persons::in_rounds(run, homes, Some(&persons), threads, &mut |homes, found| {
+        let nobody = Persons::default();
+        let buckets: Vec<Bucket> = waiting.by_ref().take(homes.len()).collect();
+        let again = each(buckets, threads, |bucket| {
+            let persons = found.get(&bucket.number).unwrap_or(&nobody);
+            bucket.run_again(run, persons)
+        });
+        done.extend(again?);
+        Ok(())
+    })?;
+    Ok(done)
+}
+
+/// Does some work for each of several buckets, in their order.
+fn each<T: Send, D: Send>(
+    items: Vec<T>,
+    threads: usize,
+    work: impl Fn(T) -> Result<D, QueryError> + Sync,
+) -> Result<Vec<D>, QueryError> {
+    let jobs: Vec<Mutex<Option<T>>> = items
+        .into_iter()
+        .map(|item| Mutex::new(Some(item)))
+        .collect();
+    let count = u16::try_from(jobs.len()).unwrap_or(u16::MAX);
+    let mut done = each_bucket(0..count, threads, |number| {
+        let job = jobs.get(usize::from(number))?;
+        let item = job.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some((number, work(item)))
+    });
+    done.sort_by_key(|outcome| outcome.as_ref().map(|(number, _)| *number));
+    done.into_iter()
+        .flatten()
+        .map(|(_, outcome)| outcome)
+        .collect()
 }
 
 impl Bucket {
-    /// The state after what is new, with the bucket's number and the rows folded in.
-    fn refreshed(
-        mut self,
-        run: &Run<'_>,
-        by: &Grouping,
-        is_new: bool,
-    ) -> Result<(u16, MetricState, u64), QueryError> {
-        for unit in &self.erased {
+    /// The bucket with what is new folded in, and the rows that were.
+    fn advanced(mut self, run: &Run<'_>) -> Result<(Self, u64), QueryError> {
+        for unit in &self.gone {
             self.state.forget(*unit)?;
         }
         let units = run.units(self.number);
-        let news = match is_new {
-            true => run.blocks(self.number)?,
-            false => {
-                let news = self.news.into_iter();
-                news.map(|(day, rows)| (day, Arc::new(rows.in_order())))
-                    .collect()
-            }
+        let news = match self.news.take() {
+            None => run.blocks(self.number)?,
+            Some(news) => news,
         };
         let rows = news.iter().map(|(_, block)| block.len() as u64).sum();
-        let exposures = run.exposures(by, &news);
-        let events = classified(run, &news);
+        let (mut exposures, mut events) = own(run, self.number, &news);
+        exposures.append(&mut self.persons.exposures);
+        events.extend(self.persons.events(0));
         let dirty = self.state.advance(units, &exposures, events)?;
-        if !dirty.is_empty() {
-            let all = run.blocks(self.number)?;
-            let exposures: Vec<ExposureEvent> = run.exposures(by, &all);
-            let events = classified(run, &all);
-            self.state.run_again(&dirty, &exposures, events)?;
+        self.dirty.extend(dirty);
+        Ok((self, rows))
+    }
+
+    /// The state after its dirty units have been run again; `persons` is everything there is of
+    /// the dirty ones of several units.
+    fn run_again(mut self, run: &Run<'_>, persons: &Persons) -> Result<MetricState, QueryError> {
+        if self.dirty.is_empty() {
+            return Ok(self.state);
         }
-        Ok((self.number, self.state, rows))
+        let is_own = |unit: &u32| !run.is_merged(self.number, *unit);
+        let all = match self.dirty.iter().any(is_own) {
+            true => run.blocks(self.number)?,
+            false => Vec::new(),
+        };
+        let (mut exposures, mut events) = own(run, self.number, &all);
+        exposures.extend(&persons.exposures);
+        events.extend(persons.events(0));
+        self.state.run_again(&self.dirty, &exposures, events)?;
+        Ok(self.state)
     }
 }
 
-/// The rows as a fold needs them.
-fn classified(run: &Run<'_>, days: &DayBlocks) -> impl Iterator<Item = ClassifiedEvent> {
+/// What the units of a bucket did that are persons by themselves.
+fn own(run: &Run<'_>, bucket: u16, days: &DayBlocks) -> (Vec<ExposureEvent>, Vec<ClassifiedEvent>) {
+    let merged = run.merged_in(bucket);
     let classifier = run.classifier();
     let filters = 0..run.query.filters().len();
-    let days = days.iter();
-    days.flat_map(move |(_, block)| classifier.events(block, &filters))
+    let events = days.iter();
+    let events = events.flat_map(|(_, block)| classifier.events(block, &filters));
+    (
+        run.own_exposures(bucket, days),
+        events.filter(|event| !is_set(merged, event.unit)).collect(),
+    )
 }

@@ -1,19 +1,19 @@
 //! One thread's part of an answer: bucket after bucket into what it has found so far.
 
 use super::classify::Classifier;
+use super::persons::Persons;
 use super::usage::Counting;
-use super::{QueryError, Run};
+use super::{QueryError, Run, is_set};
 use crate::columns::{Column, DayBlocks};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tidegate_metrics::{
-    Adoption, Arms, Assignment, Findings, JourneyFold, JourneyMemory, JourneyReport, MetricSummary,
-    Query, Retention, RetentionFold, StepOrder, UnitMeasurements, UsageTally, assign_units,
-    measure_units, summarise,
+    Adoption, Arms, Assignment, ClassifiedEvent, Findings, JourneyFold, JourneyMemory,
+    JourneyReport, MetricSummary, Query, Retention, RetentionFold, UnitMeasurements, UsageTally,
+    assign_units, measure_units, summarise,
 };
 
 const DAY_US: i64 = 86_400_000_000;
-/// Filters that one pass over the events can tell apart.
-const FILTERS_AT_ONCE: usize = 64;
 
 /// What a thread has found.
 enum Found {
@@ -57,49 +57,47 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Goes on with a bucket.
-    pub(super) fn bucket(&mut self, bucket: u16) -> Result<(), QueryError> {
+    /// Goes on with a bucket. What merged units did comes gathered, behind what all others did.
+    pub(super) fn bucket(&mut self, number: u16, persons: &Persons) -> Result<(), QueryError> {
         let run = self.run;
-        let days = run.blocks(bucket)?;
-        self.events += days
-            .iter()
-            .map(|(_, block)| block.len() as u64)
-            .sum::<u64>();
-        let units = run.units(bucket);
-        let classifier = run.classifier();
+        let days = run.blocks(number)?;
+        let rows = days.iter().map(|(_, block)| block.len() as u64);
+        self.events += rows.sum::<u64>();
+        let units = run.units(number);
         let assignments: Vec<Assignment> = match run.query.grouping() {
-            Some(by) => assign_units(units, run.exposures(by, &days)),
+            Some(_) => {
+                let own = run.own_exposures(number, &days).into_iter();
+                assign_units(units, own.chain(persons.exposures.iter().copied()))
+            }
             None => Vec::new(),
         };
-        let arms = match run.query.grouping() {
-            Some(_) => Arms::Exposed(&assignments),
-            None => Arms::Everyone(units),
+        let bucket = Bucket {
+            classifier: run.classifier(),
+            days: &days,
+            units,
+            merged: run.merged_in(number),
+            arms: match run.query.grouping() {
+                Some(_) => Arms::Exposed(&assignments),
+                None => Arms::Everyone(units),
+            },
+            persons,
         };
         match run.query {
             Query::UnitMetric { .. } => {
-                let base = u64::from(bucket) << 32;
-                self.measure(&classifier, &days, &assignments, base)?;
+                let base = u64::from(number) << 32;
+                self.measure(&bucket, &assignments, base)?;
             }
-            Query::Journey { .. } => self.follow(&classifier, &days, arms),
-            Query::Usage { .. } => {
-                let Found::Usage(tally) = &mut self.found else {
-                    return Ok(());
-                };
-                self.counting.distinct.begin_bucket(units);
-                for (day, block) in &days {
-                    self.counting.add(&classifier, block, tally.day(*day));
-                }
-            }
-            Query::Adoption { .. } => self.adopt(&classifier, &days, arms),
-            Query::Retention { .. } => self.retain(&classifier, &days, units),
+            Query::Journey { .. } => self.follow(&bucket),
+            Query::Usage { .. } => self.count(&bucket),
+            Query::Adoption { .. } => self.adopt(&bucket),
+            Query::Retention { .. } => self.retain(&bucket),
         }
         Ok(())
     }
 
     fn measure(
         &mut self,
-        classifier: &Classifier<'_>,
-        days: &DayBlocks,
+        bucket: &Bucket<'_, '_>,
         assignments: &[Assignment],
         unit_base: u64,
     ) -> Result<(), QueryError> {
@@ -107,8 +105,7 @@ impl<'r> Worker<'r> {
             return Ok(());
         };
         let filters = 0..metric.filters().count();
-        let events = days.iter();
-        let events = events.flat_map(|(_, block)| classifier.events(block, &filters));
+        let events = bucket.events(0, &filters);
         let measured = measure_units(metric, assignments, events, self.run.end_us, unit_base);
         match &mut self.found {
             Found::Metric(known) => {
@@ -124,7 +121,7 @@ impl<'r> Worker<'r> {
         Ok(())
     }
 
-    fn follow(&mut self, classifier: &Classifier<'_>, days: &DayBlocks, arms: Arms<'_>) {
+    fn follow(&mut self, bucket: &Bucket<'_, '_>) {
         let (
             Query::Journey {
                 journey,
@@ -139,21 +136,68 @@ impl<'r> Worker<'r> {
         let from = asked.first.saturating_mul(DAY_US);
         let to = asked.last.saturating_add(1).saturating_mul(DAY_US);
         let filters = 0..journey.filters().count();
-        let every = journey.order == StepOrder::Strict;
+        let every = self.run.wants_all();
         let memory = std::mem::take(&mut self.journeys);
-        let mut fold = JourneyFold::reusing(journey, arms, from..to, memory);
-        for (_, block) in days {
-            classifier.each(block, &filters, every, |event| fold.push(event));
+        let mut fold = JourneyFold::reusing(journey, bucket.arms, from..to, memory);
+        for (_, block) in bucket.days {
+            let classifier = &bucket.classifier;
+            if bucket.merged.is_empty() {
+                classifier.each(block, &filters, every, |event| fold.push(event));
+            } else {
+                classifier.each(block, &filters, every, |event| {
+                    if !is_set(bucket.merged, event.unit) {
+                        fold.push(event);
+                    }
+                });
+            }
+        }
+        for event in bucket.persons.events(0) {
+            fold.push(*event);
         }
         let (of_bucket, memory) = fold.finish_reusable(self.run.end_us);
         report.merge(of_bucket);
         self.journeys = memory;
     }
 
-    fn adopt(&mut self, classifier: &Classifier<'_>, days: &DayBlocks, arms: Arms<'_>) {
+    fn count(&mut self, bucket: &Bucket<'_, '_>) {
+        let Found::Usage(tally) = &mut self.found else {
+            return;
+        };
+        let distinct = &mut self.counting.distinct;
+        distinct.begin_bucket(bucket.units, bucket.merged);
+        for (day, block) in bucket.days {
+            self.counting
+                .add(&bucket.classifier, block, tally.day(*day));
+        }
+        // Persons are other units than those counted above, so the counts add up.
+        let mut of_persons: BTreeMap<(i64, usize), Vec<u32>> = BTreeMap::new();
+        for (part, filters) in self.run.parts().into_iter().enumerate() {
+            for event in bucket.persons.events(part) {
+                let day = event.time_us.div_euclid(DAY_US);
+                for filter in filters.clone() {
+                    if event.matched >> (filter - filters.start) & 1 == 1 {
+                        of_persons
+                            .entry((day, filter))
+                            .or_default()
+                            .push(event.unit);
+                    }
+                }
+            }
+        }
+        let distinct = &mut self.counting.distinct;
+        distinct.begin_bucket(bucket.units, &[]);
+        for ((day, filter), units) in of_persons {
+            let found = distinct.count(&units);
+            if let Some(cell) = tally.day(day).get_mut(filter) {
+                cell.events += found.events;
+                cell.units += found.units;
+            }
+        }
+    }
+
+    fn adopt(&mut self, bucket: &Bucket<'_, '_>) {
         let (
             Query::Adoption {
-                events,
                 days: asked,
                 period_days,
                 ..
@@ -164,11 +208,10 @@ impl<'r> Worker<'r> {
             return;
         };
         let mut of_bucket: Option<Adoption> = None;
-        for first in (0..events.len()).step_by(FILTERS_AT_ONCE) {
-            let filters = first..events.len().min(first + FILTERS_AT_ONCE);
-            let matched = days.iter();
-            let matched = matched.flat_map(|(_, block)| classifier.events(block, &filters));
-            let found = Adoption::of(arms, asked.first, *period_days, filters.clone(), matched);
+        for (part, filters) in self.run.parts().into_iter().enumerate() {
+            let events = bucket.events(part, &filters);
+            let (arms, length) = (bucket.arms, *period_days);
+            let found = Adoption::of(arms, asked.first, length, filters.clone(), events);
             match &mut of_bucket {
                 Some(known) => known.merge_cells(&found),
                 None => of_bucket = Some(found),
@@ -179,27 +222,64 @@ impl<'r> Worker<'r> {
         }
     }
 
-    fn retain(&mut self, classifier: &Classifier<'_>, days: &DayBlocks, units: usize) {
-        let (Query::Retention { events, .. }, Found::Retention(fold)) =
-            (self.run.query, &mut self.found)
-        else {
+    fn retain(&mut self, bucket: &Bucket<'_, '_>) {
+        let Found::Retention(fold) = &mut self.found else {
             return;
         };
-        fold.begin_bucket(units);
-        for (day, block) in days {
-            if events.is_empty() {
-                match block.units() {
-                    Column::Narrow(units) => fold.day(*day, units.iter().copied()),
-                    Column::Wide(units) => fold.day(*day, units.iter().copied()),
+        let is_own = |unit: &u32| !is_set(bucket.merged, *unit);
+        let parts = self.run.parts();
+        fold.begin_bucket(bucket.units);
+        for (day, block) in bucket.days {
+            if !self.run.wants_any() {
+                for filters in &parts {
+                    let active = bucket.classifier.events(block, filters).into_iter();
+                    fold.day(*day, active.map(|event| event.unit).filter(is_own));
                 }
                 continue;
             }
-            for first in (0..events.len()).step_by(FILTERS_AT_ONCE) {
-                let filters: Range<usize> = first..events.len().min(first + FILTERS_AT_ONCE);
-                let active = classifier.events(block, &filters).into_iter();
-                fold.day(*day, active.map(|event| event.unit));
+            match (block.units(), bucket.merged.is_empty()) {
+                (Column::Narrow(units), true) => fold.day(*day, units.iter().copied()),
+                (Column::Wide(units), true) => fold.day(*day, units.iter().copied()),
+                (_, false) => {
+                    let units = (0..block.len()).map(|row| block.unit(row));
+                    fold.day(*day, units.filter(is_own));
+                }
             }
         }
+        // In the order of days, whatever part of the filters an event is about.
+        let mut active: Vec<(i64, u32)> = Vec::new();
+        for part in 0..parts.len() {
+            let events = bucket.persons.events(part).iter();
+            active.extend(events.map(|event| (event.time_us.div_euclid(DAY_US), event.unit)));
+        }
+        active.sort_unstable();
+        for of_day in active.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((day, _)) = of_day.first() {
+                fold.day(*day, of_day.iter().map(|(_, unit)| *unit));
+            }
+        }
+    }
+}
+
+/// What is known of a bucket.
+struct Bucket<'b, 'q> {
+    classifier: Classifier<'q>,
+    days: &'b DayBlocks,
+    units: usize,
+    /// Units that are left out, since a person's events come gathered.
+    merged: &'b [bool],
+    arms: Arms<'b>,
+    persons: &'b Persons,
+}
+
+impl Bucket<'_, '_> {
+    /// The events that match one of a part of the filters: those of units that are persons by
+    /// themselves in the order of time, then those of all others.
+    fn events(&self, part: usize, filters: &Range<usize>) -> impl Iterator<Item = ClassifiedEvent> {
+        let own = self.days.iter();
+        let own = own.flat_map(|(_, block)| self.classifier.events(block, filters));
+        let own = own.filter(|event| !is_set(self.merged, event.unit));
+        own.chain(self.persons.events(part).iter().copied())
     }
 }
 

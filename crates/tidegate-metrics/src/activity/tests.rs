@@ -29,7 +29,7 @@ proptest! {
     fn usage_equals_sets(events in events()) {
         let mut tally = UsageTally::new(2);
         let mut distinct = DistinctUnits::default();
-        distinct.begin_bucket(5);
+        distinct.begin_bucket(5, &[]);
         for day in 0..10 {
             for filter in 0..2usize {
                 let of_filter = |event: &&ClassifiedEvent| {
@@ -58,6 +58,16 @@ proptest! {
                 prop_assert_eq!((twice.events, twice.units), (2 * found.events, 2 * found.units));
             }
         }
+    }
+
+    #[test]
+    fn units_left_out_are_not_counted(units in prop::collection::vec(0u32..6, 0..40)) {
+        let mut distinct = DistinctUnits::default();
+        distinct.begin_bucket(5, &[false, true, false, true]);
+        let kept: Vec<u32> = units.iter().copied().filter(|unit| [0, 2, 4].contains(unit)).collect();
+        let cell = distinct.count(&units);
+        let different: BTreeSet<&u32> = kept.iter().collect();
+        prop_assert_eq!((cell.events, cell.units), (kept.len() as u64, different.len() as u64));
     }
 
     #[test]

@@ -32,14 +32,19 @@ pub struct Usage {
 pub struct DistinctUnits {
     bits: Vec<u64>,
     units: usize,
+    /// Units whose events are not counted, if there are any.
+    left_out: Vec<bool>,
 }
 
 impl DistinctUnits {
-    /// A set for units below `units`; what is beyond is not counted.
-    pub fn begin_bucket(&mut self, units: usize) {
+    /// A set for units below `units`; what is beyond is not counted, nor are units that
+    /// `left_out` flags by ordinal.
+    pub fn begin_bucket(&mut self, units: usize, left_out: &[bool]) {
         self.units = units;
         self.bits.clear();
         self.bits.resize(units.div_ceil(64), 0);
+        self.left_out.clear();
+        self.left_out.extend_from_slice(left_out);
     }
 
     /// How many events these are, one per entry, and of how many units.
@@ -47,7 +52,8 @@ impl DistinctUnits {
         let mut cell = UsageCell::default();
         for unit in of {
             let at = usize::try_from((*unit).into()).unwrap_or(usize::MAX);
-            if at >= self.units {
+            let is_left_out = self.left_out.get(at).copied().unwrap_or(false);
+            if at >= self.units || is_left_out {
                 continue;
             }
             cell.events += 1;

@@ -5,7 +5,7 @@
 //! and remembered only as "nested".
 
 use super::Limits;
-use super::rejection::{RejectionCode, Violations, member};
+use super::rejection::{Place, RejectionCode, Violations};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
@@ -52,17 +52,36 @@ pub(super) struct Draft<'a> {
     pub(super) flags: Object<'a>,
 }
 
-const FIELDS: [&str; 9] = [
-    "id",
-    "time",
-    "unit",
-    "kind",
-    "name",
-    "value",
-    "trace_id",
-    "properties",
-    "flags",
-];
+/// The fields of an event.
+#[derive(Debug, Clone, Copy)]
+enum Field {
+    Id,
+    Time,
+    Unit,
+    Kind,
+    Name,
+    Value,
+    TraceId,
+    Properties,
+    Flags,
+}
+
+impl Field {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "id" => Self::Id,
+            "time" => Self::Time,
+            "unit" => Self::Unit,
+            "kind" => Self::Kind,
+            "name" => Self::Name,
+            "value" => Self::Value,
+            "trace_id" => Self::TraceId,
+            "properties" => Self::Properties,
+            "flags" => Self::Flags,
+            _ => return None,
+        })
+    }
+}
 
 /// Reads a draft; unknown and repeated fields go to `violations`.
 pub(super) struct DraftSeed<'l, 'v> {
@@ -87,42 +106,43 @@ impl<'de> Visitor<'de> for DraftSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut draft = Draft::default();
-        let mut seen = [false; FIELDS.len()];
+        let mut seen = 0u16;
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            let Some(at) = FIELDS.iter().position(|field| *field == name) else {
+            let Some(field) = Field::of(&name) else {
                 map.next_value::<IgnoredAny>()?;
                 self.violations.push(
-                    &member("", &name),
+                    Place::member("", &name),
                     RejectionCode::FieldUnknown,
                     "unknown field; put your own data under properties",
                 );
                 continue;
             };
-            if seen.get(at) == Some(&true) {
+            let mark = 1 << field as u16;
+            if seen & mark != 0 {
                 map.next_value::<IgnoredAny>()?;
                 self.violations.push(
-                    &member("", &name),
+                    Place::member("", &name),
                     RejectionCode::FieldDuplicate,
                     "the field occurs twice; send it once",
                 );
                 continue;
             }
-            if let Some(mark) = seen.get_mut(at) {
-                *mark = true;
-            }
-            match name.as_ref() {
-                "id" => draft.id = map.next_value()?,
-                "time" => draft.time = map.next_value()?,
-                "unit" => draft.unit = map.next_value()?,
-                "kind" => draft.kind = map.next_value()?,
-                "name" => draft.name = map.next_value()?,
-                "value" => draft.value = map.next_value()?,
-                "trace_id" => draft.trace_id = map.next_value()?,
-                "properties" => {
+            seen |= mark;
+            match field {
+                Field::Id => draft.id = map.next_value()?,
+                Field::Time => draft.time = map.next_value()?,
+                Field::Unit => draft.unit = map.next_value()?,
+                Field::Kind => draft.kind = map.next_value()?,
+                Field::Name => draft.name = map.next_value()?,
+                Field::Value => draft.value = map.next_value()?,
+                Field::TraceId => draft.trace_id = map.next_value()?,
+                Field::Properties => {
                     draft.properties =
                         map.next_value_seed(ObjectSeed(self.limits.max_properties))?;
                 }
-                _ => draft.flags = map.next_value_seed(ObjectSeed(self.limits.max_flags))?,
+                Field::Flags => {
+                    draft.flags = map.next_value_seed(ObjectSeed(self.limits.max_flags))?;
+                }
             }
         }
         Ok(Some(draft))
@@ -252,6 +272,9 @@ fn exact<'a>(magnitude: u64, sign: f64) -> Scalar<'a> {
     }
 }
 
+/// Entries that most objects have room for without growing.
+const FEW_PAIRS: usize = 12;
+
 struct ObjectSeed(usize);
 
 impl<'de> DeserializeSeed<'de> for ObjectSeed {
@@ -270,7 +293,7 @@ impl<'de> Visitor<'de> for ObjectSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut pairs, mut left_out) = (Vec::new(), 0);
+        let (mut pairs, mut left_out) = (Vec::with_capacity(FEW_PAIRS.min(self.0)), 0);
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
             if pairs.len() < self.0 {
                 pairs.push((name, map.next_value()?));

@@ -1,7 +1,7 @@
 //! From one event's JSON to the domain type, or to everything that is wrong with it.
 
 use super::draft::{Draft, DraftSeed, Object, Scalar};
-use super::rejection::{RejectionCode, Violation, Violations, member};
+use super::rejection::{Place, RejectionCode, Violation, Violations};
 use super::{Arrival, Limits};
 use crate::{
     Event, EventId, EventKind, Properties, PropertyValue, ServedFlags, TraceId, parse_rfc3339,
@@ -96,8 +96,13 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(&mut self, pointer: &str, code: RejectionCode, detail: impl Into<String>) {
-        self.violations.push(pointer, code, detail);
+    fn refuse<'p>(
+        &mut self,
+        place: impl Into<Place<'p>>,
+        code: RejectionCode,
+        detail: impl Into<String>,
+    ) {
+        self.violations.push(place, code, detail);
     }
 
     fn kind(&mut self, field: &Scalar<'_>) -> Option<EventKind> {
@@ -147,62 +152,59 @@ impl Reader<'_> {
         self.required_text("/name", field, self.limits.max_name_bytes)
     }
 
-    fn text<'s>(&mut self, pointer: &str, field: &'s Scalar<'_>) -> Option<&'s str> {
+    fn text<'s>(&mut self, place: impl Into<Place<'s>>, field: &'s Scalar<'_>) -> Option<&'s str> {
         match field {
             Scalar::Text(text) => Some(text),
             Scalar::Absent => {
-                self.refuse(
-                    pointer,
-                    RejectionCode::FieldMissing,
-                    "the field is required",
-                );
+                self.refuse(place, RejectionCode::FieldMissing, "the field is required");
                 None
             }
             _ => {
-                self.refuse(pointer, RejectionCode::TypeMismatch, "expected text");
+                self.refuse(place, RejectionCode::TypeMismatch, "expected text");
                 None
             }
         }
     }
 
-    fn required_text(
+    fn required_text<'p>(
         &mut self,
-        pointer: &str,
+        place: impl Into<Place<'p>>,
         field: &Scalar<'_>,
         limit: usize,
     ) -> Option<Box<str>> {
-        let text = self.text(pointer, field)?;
-        self.checked(pointer, text, limit)
+        let place = place.into();
+        let text = self.text(place, field)?;
+        self.checked(place, text, limit)
     }
 
-    fn checked(&mut self, pointer: &str, text: &str, limit: usize) -> Option<Box<str>> {
+    fn checked(&mut self, place: Place<'_>, text: &str, limit: usize) -> Option<Box<str>> {
         if text.is_empty() {
-            self.refuse(pointer, RejectionCode::TextEmpty, "text must not be empty");
+            self.refuse(place, RejectionCode::TextEmpty, "text must not be empty");
             return None;
         }
         if text.len() > limit {
             let detail = format!("text exceeds {limit} bytes");
-            self.refuse(pointer, RejectionCode::TextTooLong, detail);
+            self.refuse(place, RejectionCode::TextTooLong, detail);
             return None;
         }
-        if text.chars().any(char::is_control) {
+        if has_control(text) {
             let detail = "text must not hold control characters";
-            self.refuse(pointer, RejectionCode::TextControlCharacter, detail);
+            self.refuse(place, RejectionCode::TextControlCharacter, detail);
             return None;
         }
         Some(text.into())
     }
 
-    fn number(&mut self, pointer: &str, field: &Scalar<'_>) -> Option<f64> {
+    fn number(&mut self, place: &'static str, field: &Scalar<'_>) -> Option<f64> {
         match field {
             Scalar::Absent => None,
             Scalar::Number(number) => Some(*number),
             Scalar::InexactInteger => {
-                self.refuse(pointer, RejectionCode::NumberNotExact, NOT_EXACT);
+                self.refuse(place, RejectionCode::NumberNotExact, NOT_EXACT);
                 None
             }
             _ => {
-                self.refuse(pointer, RejectionCode::TypeMismatch, "expected a number");
+                self.refuse(place, RejectionCode::TypeMismatch, "expected a number");
                 None
             }
         }
@@ -218,33 +220,33 @@ impl Reader<'_> {
         );
         let mut properties = Vec::with_capacity(pairs.len());
         for (key, field) in pairs {
-            let pointer = member("/properties", &key);
-            let key = self.checked(&pointer, &key, self.limits.max_name_bytes);
-            let value = self.property(&pointer, &field);
-            properties.extend(key.zip(value));
+            let place = Place::member("/properties", &key);
+            let checked = self.checked(place, &key, self.limits.max_name_bytes);
+            let value = self.property(place, &field);
+            properties.extend(checked.zip(value));
         }
         self.sort_unique("/properties", &mut properties);
         properties
     }
 
-    fn property(&mut self, pointer: &str, field: &Scalar<'_>) -> Option<PropertyValue> {
+    fn property(&mut self, place: Place<'_>, field: &Scalar<'_>) -> Option<PropertyValue> {
         match field {
             Scalar::Absent => None,
             Scalar::Bool(value) => Some(PropertyValue::Bool(*value)),
             Scalar::Number(value) => Some(PropertyValue::Number(*value)),
             Scalar::Text(text) if text.len() > self.limits.max_text_bytes => {
                 let detail = format!("text exceeds {} bytes", self.limits.max_text_bytes);
-                self.refuse(pointer, RejectionCode::TextTooLong, detail);
+                self.refuse(place, RejectionCode::TextTooLong, detail);
                 None
             }
             Scalar::Text(text) => Some(PropertyValue::Text(text.as_ref().into())),
             Scalar::InexactInteger => {
-                self.refuse(pointer, RejectionCode::NumberNotExact, NOT_EXACT);
+                self.refuse(place, RejectionCode::NumberNotExact, NOT_EXACT);
                 None
             }
             Scalar::Nested => {
                 let detail = "a property is text, a number or a truth value, never nested";
-                self.refuse(pointer, RejectionCode::TypeMismatch, detail);
+                self.refuse(place, RejectionCode::TypeMismatch, detail);
                 None
             }
         }
@@ -255,10 +257,10 @@ impl Reader<'_> {
         let pairs = self.pairs("/flags", object, limit, RejectionCode::TooManyFlags);
         let mut flags = Vec::with_capacity(pairs.len());
         for (key, field) in pairs {
-            let pointer = member("/flags", &key);
-            let key = self.checked(&pointer, &key, self.limits.max_name_bytes);
-            let variant = self.required_text(&pointer, &field, self.limits.max_name_bytes);
-            flags.extend(key.zip(variant));
+            let place = Place::member("/flags", &key);
+            let checked = self.checked(place, &key, self.limits.max_name_bytes);
+            let variant = self.required_text(place, &field, self.limits.max_name_bytes);
+            flags.extend(checked.zip(variant));
         }
         self.sort_unique("/flags", &mut flags);
         flags
@@ -293,11 +295,8 @@ impl Reader<'_> {
                 && first == second
             {
                 let detail = "the key occurs twice; send it once";
-                self.refuse(
-                    &member(pointer, first),
-                    RejectionCode::FieldDuplicate,
-                    detail,
-                );
+                let place = Place::member(pointer, first);
+                self.refuse(place, RejectionCode::FieldDuplicate, detail);
             }
         }
     }
@@ -342,6 +341,12 @@ impl Reader<'_> {
             self.refuse("/properties/error", RejectionCode::TypeMismatch, detail);
         }
     }
+}
+
+/// Whether a text has a control character. Most texts are plain ASCII, which bytes decide.
+fn has_control(text: &str) -> bool {
+    let is_plain = |byte: &u8| (0x20..0x7f).contains(byte);
+    !text.as_bytes().iter().all(is_plain) && text.chars().any(char::is_control)
 }
 
 const NOT_EXACT: &str =

@@ -87,8 +87,14 @@ const MAX_VIOLATIONS_PER_EVENT: usize = 16;
 const MAX_POINTER_CHARS: usize = 80;
 
 impl Violations {
-    pub(super) fn push(&mut self, pointer: &str, code: RejectionCode, detail: impl Into<String>) {
+    pub(super) fn push<'p>(
+        &mut self,
+        place: impl Into<Place<'p>>,
+        code: RejectionCode,
+        detail: impl Into<String>,
+    ) {
         if self.found.len() < MAX_VIOLATIONS_PER_EVENT {
+            let pointer = place.into().pointer();
             self.found.push(Violation {
                 pointer: pointer.chars().take(MAX_POINTER_CHARS).collect(),
                 code,
@@ -106,16 +112,45 @@ impl Violations {
     }
 }
 
-/// The pointer to a member, escaped as RFC 6901 asks.
-pub(super) fn member(parent: &str, key: &str) -> String {
-    let mut pointer = String::from(parent);
-    pointer.push('/');
-    for c in key.chars().take(MAX_POINTER_CHARS) {
-        match c {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
+/// Where in an event something stands. It becomes a pointer only where something is wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'p> {
+    parent: &'p str,
+    key: Option<&'p str>,
+}
+
+impl<'p> Place<'p> {
+    /// A member of the object at a pointer.
+    pub(super) fn member(parent: &'p str, key: &'p str) -> Self {
+        Self {
+            parent,
+            key: Some(key),
         }
     }
-    pointer
+
+    /// The pointer, escaped as RFC 6901 asks.
+    fn pointer(self) -> String {
+        let mut pointer = String::from(self.parent);
+        let Some(key) = self.key else {
+            return pointer;
+        };
+        pointer.push('/');
+        for c in key.chars().take(MAX_POINTER_CHARS) {
+            match c {
+                '~' => pointer.push_str("~0"),
+                '/' => pointer.push_str("~1"),
+                other => pointer.push(other),
+            }
+        }
+        pointer
+    }
+}
+
+impl<'p> From<&'p str> for Place<'p> {
+    fn from(pointer: &'p str) -> Self {
+        Self {
+            parent: pointer,
+            key: None,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::{Event, EventKind};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 
 /// What is left of the shared limits.
 pub(super) struct Budget<'b> {
@@ -17,8 +18,12 @@ pub(super) struct Budget<'b> {
 }
 
 impl Budget<'_> {
+    fn has_room(&self) -> bool {
+        *self.unit_entries < self.limits.max_unit_entries
+    }
+
     fn take_entry(&mut self) -> bool {
-        let has_room = *self.unit_entries < self.limits.max_unit_entries;
+        let has_room = self.has_room();
         *self.unit_entries += usize::from(has_room);
         has_room
     }
@@ -88,6 +93,12 @@ fn first(word: Option<&mut UnitWord>, bit: u64) -> u64 {
     u64::from(word.is_some_and(|word| word.mark(bit)))
 }
 
+fn note(incomplete: &mut Vec<Incomplete>, what: Incomplete) {
+    if !incomplete.contains(&what) {
+        incomplete.push(what);
+    }
+}
+
 impl Phase {
     pub(super) fn new(name: Box<str>, from_sequence: u64, ladder_ms: Vec<f64>) -> Self {
         Self {
@@ -132,21 +143,38 @@ impl Phase {
             self.is_missing(Incomplete::Variants);
             return;
         };
-        let mut word = self.unit_word(unit, at, budget);
         let Some(arm) = self.arms.get_mut(at) else {
             return;
         };
         arm.events += 1;
-        match event.kind {
-            EventKind::Request => arm.count_request(event, word.as_mut()),
-            EventKind::Exposure if event.name.as_ref() == flag => {
-                arm.exposed_units += first(word.as_mut(), EXPOSED);
+        // One look at the table, whose entries lie far apart in memory.
+        let word = match self.units.entry(unit) {
+            Entry::Occupied(known) if known.get().arm() == at => Some(known.into_mut()),
+            Entry::Occupied(mut other) => {
+                // First seen in another arm: it does not count under this one.
+                self.mixed_units += u64::from(other.get_mut().mark(MIXED));
+                None
             }
-            EventKind::Track => self.count_track(event, at, unit, word.is_some(), budget),
+            Entry::Vacant(place) => {
+                if budget.take_entry() {
+                    arm.units += 1;
+                    Some(place.insert(UnitWord(u64::try_from(at).unwrap_or(0))))
+                } else {
+                    note(&mut self.incomplete, Incomplete::Units);
+                    None
+                }
+            }
+        };
+        match event.kind {
+            EventKind::Request => arm.count_request(event, word),
+            EventKind::Exposure if event.name.as_ref() == flag => {
+                arm.exposed_units += first(word, EXPOSED);
+            }
+            EventKind::Track => {
+                let counts_unit = word.is_some();
+                self.count_track(event, at, unit, counts_unit, budget);
+            }
             EventKind::Exposure | EventKind::Evaluation => {}
-        }
-        if let Some(word) = word {
-            self.units.insert(unit, word);
         }
     }
 
@@ -163,28 +191,6 @@ impl Phase {
         Some(self.arms.len() - 1)
     }
 
-    /// The unit's word if it counts under this arm: not if it was first seen in another, and not
-    /// if there was no room to remember it.
-    fn unit_word(&mut self, unit: u64, at: usize, budget: &mut Budget<'_>) -> Option<UnitWord> {
-        if let Some(word) = self.units.get_mut(&unit) {
-            if word.arm() == at {
-                return Some(*word);
-            }
-            self.mixed_units += u64::from(word.mark(MIXED));
-            return None;
-        }
-        if !budget.take_entry() {
-            self.is_missing(Incomplete::Units);
-            return None;
-        }
-        let word = UnitWord(u64::try_from(at).unwrap_or(0));
-        self.units.insert(unit, word);
-        if let Some(arm) = self.arms.get_mut(at) {
-            arm.units += 1;
-        }
-        Some(word)
-    }
-
     fn count_track(
         &mut self,
         event: &Event,
@@ -193,36 +199,46 @@ impl Phase {
         counts_unit: bool,
         budget: &mut Budget<'_>,
     ) {
-        let names = self.arms.iter().map(|arm| arm.tracks.len()).sum::<usize>();
-        let Some(arm) = self.arms.get_mut(at) else {
-            return;
-        };
-        let is_known = arm.tracks.contains_key(&event.name);
-        if !is_known && names >= budget.limits.max_track_names {
+        let names = || self.arms.iter().map(|arm| arm.tracks.len()).sum::<usize>();
+        let is_known = self
+            .arms
+            .get(at)
+            .is_some_and(|arm| arm.tracks.contains_key(&event.name));
+        if !is_known && names() >= budget.limits.max_track_names {
             self.is_missing(Incomplete::TrackNames);
             return;
         }
-        let track = arm.tracks.entry(event.name.clone()).or_default();
+        let Some(arm) = self.arms.get_mut(at) else {
+            return;
+        };
+        let track = if is_known {
+            arm.tracks.get_mut(&event.name)
+        } else {
+            Some(arm.tracks.entry(event.name.clone()).or_default())
+        };
+        let Some(track) = track else {
+            return;
+        };
         track.events += 1;
         if let Some(value) = event.value {
             track.values.push(value);
         }
-        let key = unit.rotate_left(17) ^ crate::unit_hash(&event.name);
-        if !counts_unit || self.tracked_units.contains(&key) {
+        if !counts_unit {
             return;
         }
-        if budget.take_entry() {
-            self.tracked_units.insert(key);
-            track.units += 1;
-        } else {
+        let key = unit.rotate_left(17) ^ crate::unit_hash(&event.name);
+        if budget.has_room() {
+            if self.tracked_units.insert(key) {
+                budget.take_entry();
+                track.units += 1;
+            }
+        } else if !self.tracked_units.contains(&key) {
             self.is_missing(Incomplete::Units);
         }
     }
 
     pub(super) fn is_missing(&mut self, what: Incomplete) {
-        if !self.incomplete.contains(&what) {
-            self.incomplete.push(what);
-        }
+        note(&mut self.incomplete, what);
     }
 
     pub(super) fn report(&self, flag: &str, watermark: Watermark) -> PhaseCounts {

@@ -35,6 +35,7 @@ fn answer(findings: Findings, names: &[&str]) -> Answer {
         findings,
         names: named.map(str::to_owned).collect(),
         watermark: 7,
+        aliases: 0,
         acknowledged: 7,
         data_end_us: Some(20_000 * DAY_US),
         events: 99,

@@ -13,8 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event_factor::Shares;
-use super::first_events::ln_likelihood_ratio;
+use super::event_factor::{EventFactor, Shares};
 use super::log_domain::LnSum;
 use super::prior::RatioPrior;
 use crate::observation::ArmCounts;
@@ -29,12 +28,13 @@ pub enum Detector {
     Cusum,
 }
 
-/// A change detector over periods; O(grid) per period, O(grid) memory.
+/// A change detector over periods; O(grid) per period or event, O(grid) memory.
 #[derive(Debug, Clone)]
 pub struct ChangeDetector {
     detector: Detector,
     prior: RatioPrior,
     null_ratio: f64,
+    factors: Vec<EventFactor>,
     ln_statistics: Vec<f64>,
 }
 
@@ -42,24 +42,26 @@ impl ChangeDetector {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(detector: Detector, prior: RatioPrior, null_ratio: f64) -> Self {
-        let ln_statistics = vec![f64::NEG_INFINITY; prior.points().len()];
+        let points = prior.points().len();
         Self {
             detector,
             prior,
             null_ratio,
-            ln_statistics,
+            factors: vec![EventFactor::NEUTRAL; points],
+            ln_statistics: vec![f64::NEG_INFINITY; points],
         }
     }
 
-    /// Folds in the first failing events of one period.
-    pub fn push(&mut self, shares: Shares, counts: ArmCounts) {
+    /// Begins a period: harm may begin now, and events to come are weighed by these shares.
+    pub fn begin_period(&mut self, shares: Shares) {
         if !shares.is_informative() {
+            self.factors.fill(EventFactor::NEUTRAL);
             return;
         }
-        for (statistic, point) in self.ln_statistics.iter_mut().zip(self.prior.points()) {
-            let ratio = point.ratio * self.null_ratio;
-            let increment = ln_likelihood_ratio(shares, counts, ratio, self.null_ratio);
-            let carried = match self.detector {
+        let slots = self.factors.iter_mut().zip(&mut self.ln_statistics);
+        for ((factor, statistic), point) in slots.zip(self.prior.points()) {
+            *factor = shares.event_factor(point.ratio * self.null_ratio, self.null_ratio);
+            *statistic = match self.detector {
                 Detector::Cusum => statistic.max(0.0),
                 Detector::ShiryaevRoberts => {
                     let mut sum = LnSum::new();
@@ -68,7 +70,21 @@ impl ChangeDetector {
                     sum.ln()
                 }
             };
-            *statistic = carried + increment;
+        }
+    }
+
+    /// Folds in first failing events of the period under way.
+    pub fn add(&mut self, counts: ArmCounts) {
+        for (statistic, factor) in self.ln_statistics.iter_mut().zip(&self.factors) {
+            *statistic += factor.weigh(counts);
+        }
+    }
+
+    /// Folds in the first failing events of one whole period.
+    pub fn push(&mut self, shares: Shares, counts: ArmCounts) {
+        if shares.is_informative() {
+            self.begin_period(shares);
+            self.add(counts);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What one event is worth: the probability that it came from the treatment, and its likelihood ratio.
 
 use crate::basis_points::BasisPoints;
+use crate::observation::ArmCounts;
 
 /// Shares of the two arms in force when a unit was assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,25 @@ pub struct EventFactor {
     pub ln_treatment: f64,
     /// For an event in control.
     pub ln_control: f64,
+}
+
+impl EventFactor {
+    /// What an event is worth that cannot tell the arms apart.
+    pub const NEUTRAL: Self = Self {
+        ln_treatment: 0.0,
+        ln_control: 0.0,
+    };
+
+    /// `ln` of what these events are worth together.
+    #[must_use]
+    pub fn weigh(self, counts: ArmCounts) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of units are far below 2^52"
+        )]
+        let (treatment, control) = (counts.treatment as f64, counts.control as f64);
+        treatment * self.ln_treatment + control * self.ln_control
+    }
 }
 
 impl Shares {

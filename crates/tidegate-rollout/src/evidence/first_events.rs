@@ -54,16 +54,7 @@ pub fn ln_e_value(
 /// `ln` of the likelihood ratio of a phase's counts.
 #[must_use]
 pub fn ln_likelihood_ratio(shares: Shares, counts: ArmCounts, ratio: f64, null_ratio: f64) -> f64 {
-    weigh(shares.event_factor(ratio, null_ratio), counts)
-}
-
-fn weigh(factor: EventFactor, counts: ArmCounts) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of units are far below 2^52"
-    )]
-    let (treatment, control) = (counts.treatment as f64, counts.control as f64);
-    treatment * factor.ln_treatment + control * factor.ln_control
+    shares.event_factor(ratio, null_ratio).weigh(counts)
 }
 
 /// Mixes per-phase log likelihood ratios over restarts and over the prior.
@@ -115,7 +106,7 @@ impl FirstEventProcess {
         Self {
             prior,
             null_ratio,
-            factors: vec![NEUTRAL; points],
+            factors: vec![EventFactor::NEUTRAL; points],
             ln_products: vec![f64::NEG_INFINITY; points],
             phases: 0,
             reserve: 1.0,
@@ -126,7 +117,7 @@ impl FirstEventProcess {
     /// A phase without both arms carries no information and takes no capital.
     pub fn enter_phase(&mut self, shares: Shares) {
         if !shares.is_informative() {
-            self.factors.fill(NEUTRAL);
+            self.factors.fill(EventFactor::NEUTRAL);
             return;
         }
         let ln_capital = ln_restart_weight(self.phases);
@@ -176,11 +167,6 @@ impl FirstEventProcess {
         largest + slack >= threshold && self.ln_e() >= threshold
     }
 }
-
-const NEUTRAL: EventFactor = EventFactor {
-    ln_treatment: 0.0,
-    ln_control: 0.0,
-};
 
 #[cfg(test)]
 mod tests {

@@ -295,7 +295,7 @@ impl Situation<'_> {
     /// How long ago the stage in force should have ended.
     fn overdue_us(&self, stage: usize) -> i64 {
         let entered = self.state.stage_entered_us.unwrap_or(self.now_us);
-        let min_seconds = self.spec.stages.get(stage).map_or(0, |s| s.min_seconds);
+        let min_seconds = self.spec.min_seconds(stage);
         self.now_us
             .saturating_sub(entered)
             .saturating_sub(microseconds(min_seconds))

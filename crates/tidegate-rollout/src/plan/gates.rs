@@ -25,16 +25,21 @@ pub(super) fn unmet(
     judgement: &Judgement,
     now_us: i64,
 ) -> Vec<Wait> {
-    let Some(stage) = state.stage.and_then(|index| spec.stages.get(index)) else {
+    let Some(index) = state.stage else {
         return Vec::new();
     };
+    let Some(stage) = spec.stages.get(index) else {
+        return Vec::new();
+    };
+    let min_seconds = spec.min_seconds(index);
     let mut waits = Vec::new();
-    let baked_us = baked_us(spec, state, judgement, now_us);
-    if baked_us < microseconds(stage.min_seconds) {
+    let is_monitored = judgement.verdict.allows_raise() || judgement.is_unobservable;
+    let baked_us = baked_us(spec, state, is_monitored, now_us);
+    if baked_us < microseconds(min_seconds) {
         let baked_seconds = u64::try_from(baked_us / 1_000_000).unwrap_or_default();
         waits.push(Wait::Bake {
             baked_seconds,
-            min_seconds: stage.min_seconds,
+            min_seconds,
         });
     }
     if !spec.blind && !judgement.is_unobservable {
@@ -52,13 +57,17 @@ pub(super) fn unmet(
 
 /// Monitored time in this stage including the time since the latest log entry.
 /// Without guards the plan is a clock, so downtime counts.
-fn baked_us(spec: &RolloutSpec, state: &RolloutState, judgement: &Judgement, now_us: i64) -> i64 {
+pub(super) fn baked_us(
+    spec: &RolloutSpec,
+    state: &RolloutState,
+    is_monitored: bool,
+    now_us: i64,
+) -> i64 {
     if spec.blind {
         return state
             .stage_entered_us
             .map_or(0, |entered| now_us.saturating_sub(entered));
     }
-    let is_monitored = judgement.verdict.allows_raise() || judgement.is_unobservable;
     let running = if is_monitored {
         state.elapsed_since_log_us(now_us)
     } else {
@@ -119,6 +128,9 @@ fn events_in(measured: &Measured, phases: &[usize]) -> Option<u64> {
     match measured {
         Measured::FirstEvents { phases } => Some(total(phases)),
         Measured::LatencyLadder { rungs } => rungs.iter().map(|rung| total(&rung.slow)).max(),
-        Measured::Moments { .. } | Measured::Values { .. } | Measured::Aggregated { .. } => None,
+        Measured::Moments { .. }
+        | Measured::Values { .. }
+        | Measured::Aggregated { .. }
+        | Measured::AggregatedLadder { .. } => None,
     }
 }

@@ -5,7 +5,7 @@ mod measured;
 
 use crate::basis_points::BasisPoints;
 use crate::evidence::combine::{self, Combination};
-use crate::evidence::{Shares, sample_ratio};
+use crate::evidence::{IntervalMemo, Shares, sample_ratio};
 use crate::observation::{ArmCounts, GuardObservation, Observations, Phase};
 use crate::report::{GuardReport, JointEvidence, SampleRatioReport};
 use crate::spec::RolloutSpec;
@@ -49,7 +49,9 @@ pub(super) fn judge(
     state: &RolloutState,
     observations: &Observations,
     now_us: i64,
+    memo: &mut IntervalMemo,
 ) -> Judgement {
+    memo.begin();
     let total_weight: f64 = spec.guards.iter().map(|g| g.weight).sum();
     let findings: Vec<GuardFinding> = spec
         .guards
@@ -57,7 +59,8 @@ pub(super) fn judge(
         .map(|g| {
             let observed = observations.guards.iter().find(|o| o.metric == g.metric);
             let ln_weight = (g.weight / total_weight).ln();
-            guard::judge(spec, g, ln_weight, observed, &observations.phases, now_us)
+            let seen = (observed, observations.phases.as_slice(), now_us);
+            guard::judge(spec, g, ln_weight, seen, memo)
         })
         .collect();
     let combination = if observations.counts_units_once_over_all_guards {

@@ -4,7 +4,7 @@ use super::Action;
 use super::advance::Decision;
 use super::judge::Judgement;
 use crate::evidence::Interval;
-use crate::report::{GuardReport, Wait};
+use crate::report::{GuardReport, LateReport, Wait};
 use crate::spec::{NoDataPolicy, RolloutSpec};
 use crate::state::{Lifecycle, RolloutState};
 use crate::verdict::Verdict;
@@ -68,6 +68,10 @@ fn harm(guard: &GuardReport) -> String {
     };
     let rung = guard.remark.as_deref().filter(|r| r.starts_with("at p"));
     let effect = rung.map_or(effect.clone(), |rung| format!("{effect} {rung}"));
+    let effect = match guard.late.filter(|late| late.ln_e > guard.ln_e) {
+        Some(late) => format!("{effect}, {}", since(late)),
+        None => effect,
+    };
     format!(
         "{effect}, evidence 1 in {} under no harm, after {} events in {} treatment units against {} in {} of control",
         grouped(guard.ln_e.exp()),
@@ -76,6 +80,16 @@ fn harm(guard: &GuardReport) -> String {
         guard.events.control,
         guard.units.control,
     )
+}
+
+/// "harm that began in the bake, about 2026-01-01T12:00:00Z": only said where the bake's own watch carries
+/// the evidence.
+fn since(late: LateReport) -> String {
+    let instant = late.since_us.map(jiff::Timestamp::from_microsecond);
+    match instant {
+        Some(Ok(at)) => format!("harm that began in the bake, about {at:.0}"),
+        _ => "harm that began in the bake".to_owned(),
+    }
 }
 
 fn interval_words(interval: Interval) -> Option<String> {

@@ -67,3 +67,44 @@ fn the_upper_limit_agrees_with_known_values() {
     assert!((upper_limit(5, 100, 0.975) - 0.1128).abs() < 1e-4);
     assert_eq!(upper_limit(7, 7, 0.99), 1.0);
 }
+
+/// A ramp that ends in a bake of half an hour with 5 % held back.
+fn baking(alpha: f64) -> RolloutSpec {
+    RolloutSpec::from_json(&json!({
+        "flag": "f", "treatment": "on", "control": "off", "alpha": alpha, "at_end": "ship",
+        "stages": [{"share_bp": 500, "min_seconds": 120}, {"share_bp": 10_000}],
+        "guards": [{"metric": "errors"}],
+        "bake": {"holdback_bp": 500, "seconds": 1_800},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_bake_keeps_alpha_over_the_whole_rollout() {
+    for shape in [Shape::Plain, Shape::HeavyUsers] {
+        let row = simulate_healthy(&baking(0.05), &service(shape), 2_000, 7);
+        assert!(row.rate_upper_99 <= 0.05, "{shape:?}: {row:?}");
+        assert!(row.mean_seconds > 1_800.0, "{shape:?}: {row:?}");
+    }
+}
+
+#[test]
+fn harm_that_begins_in_the_bake_is_caught_sooner_than_by_evidence_from_the_start() {
+    let with = baking(0.01);
+    let mut without = with.clone();
+    // The same holdback for the same time, without anybody looking for a beginning.
+    without.bake = None;
+    without.stages[1].min_seconds = 1_800;
+    let service = Workload {
+        requests_per_second: 400.0,
+        ..service(Shape::Plain)
+    };
+    let [watched, unwatched] =
+        [&with, &without].map(|spec| simulate_late(spec, &service, 4.0, 60, 3));
+    assert!(watched.histories >= 58, "{watched:?}");
+    assert_eq!(watched.caught, watched.histories, "{watched:?}");
+    assert!(
+        watched.mean_seconds < 0.8 * unwatched.mean_seconds,
+        "{watched:?} against {unwatched:?}"
+    );
+}

@@ -50,7 +50,7 @@ impl RolloutSpec {
     fn lint_waits(&self, warn: &mut impl FnMut(String, String)) {
         let unguarded = |i: usize| format!("/stages/{i}");
         for (i, stage) in self.stages.iter().enumerate() {
-            if stage.min_seconds == 0 && stage.min_units == 0 && stage.min_events == 0 {
+            if self.min_seconds(i) == 0 && stage.min_units == 0 && stage.min_events == 0 {
                 warn(
                     unguarded(i),
                     "waits for nothing: give min_seconds, min_units or min_events".to_owned(),
@@ -71,7 +71,8 @@ impl RolloutSpec {
             warn(
                 "/holdback_bp".to_owned(),
                 "is 0: at 100 % there is no control left, so the last bake cannot see a late \
-                 regression; 100 to 500 keeps 1-5 % for comparison"
+                 regression; 100 to 500 keeps 1-5 % for comparison, and \
+                 bake: {holdback_bp: 200, seconds: 86400} also looks for harm that begins late"
                     .to_owned(),
             );
         }

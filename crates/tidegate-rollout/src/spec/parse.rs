@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reader::Reader;
-use super::{Direction, EndPolicy, Freeze, Guard, HarmBudget, NoDataPolicy, RolloutSpec, Stage};
+use super::{
+    Bake, Direction, EndPolicy, Freeze, Guard, HarmBudget, NoDataPolicy, RolloutSpec, Stage,
+};
 use crate::basis_points::BasisPoints;
 
 const MAX_STAGES: usize = 64;
@@ -19,6 +21,9 @@ const MAX_TEXT: usize = 2_000;
 /// One year: longer waits are a mistyped unit.
 const MAX_SECONDS: u64 = 366 * 86_400;
 const MAX_COUNT: u64 = 1_000_000_000_000;
+/// Less is too little to compare with, more is a stage and no holdback.
+const BAKE_HOLDBACK_BP: std::ops::RangeInclusive<u16> = 100..=500;
+const MIN_BAKE_SECONDS: u64 = 60;
 
 const POSITIVE: (&str, fn(f64) -> bool) = ("a number above 0", |x| x > 0.0);
 const NOT_NEGATIVE: (&str, fn(f64) -> bool) =
@@ -82,6 +87,14 @@ impl RolloutSpec {
 
 fn read_spec(value: &Value, violations: &mut Vec<Violation>) -> RolloutSpec {
     let mut at = Reader::open(value, String::new(), violations);
+    let bake = read_bake(&mut at);
+    let holdback_bp = read_share(&mut at, "holdback_bp", Some(BasisPoints::ZERO));
+    if bake.is_some() && holdback_bp > BasisPoints::ZERO {
+        at.refuse(
+            "holdback_bp",
+            "must not stand beside `bake`, which says how much it keeps back",
+        );
+    }
     let spec = RolloutSpec {
         flag: at.text("flag", MAX_KEY),
         treatment: at.text("treatment", MAX_KEY),
@@ -100,7 +113,8 @@ fn read_spec(value: &Value, violations: &mut Vec<Violation>) -> RolloutSpec {
         reason: at.optional_text("reason", MAX_TEXT),
         freezes: read_freezes(&mut at),
         harm_budget: read_harm_budget(&mut at),
-        holdback_bp: read_share(&mut at, "holdback_bp", Some(BasisPoints::ZERO)),
+        holdback_bp: bake.map_or(holdback_bp, |bake| bake.holdback_bp),
+        bake,
         staleness_seconds: at.whole("staleness_seconds", 300, MAX_SECONDS),
         srm_alpha: at.number("srm_alpha", 0.001, PROBABILITY),
         cooldown_seconds: at.whole("cooldown_seconds", 300, MAX_SECONDS),
@@ -130,6 +144,34 @@ fn read_share(
             format!("must be whole basis points from 0 to 10000, found {value}"),
         );
         BasisPoints::ZERO
+    })
+}
+
+fn read_bake(at: &mut Reader<'_>) -> Option<Bake> {
+    let value = at.get("bake")?;
+    let pointer = at.at("bake");
+    let mut at = Reader::open(value, pointer, at.violations());
+    let holdback_bp = read_share(&mut at, "holdback_bp", None);
+    if at.get("holdback_bp").is_some() && !BAKE_HOLDBACK_BP.contains(&holdback_bp.get()) {
+        at.refuse(
+            "holdback_bp",
+            "must lie between 100 and 500: 1 to 5 % keep control to be compared with",
+        );
+    }
+    if at.get("seconds").is_none() {
+        at.refuse("seconds", "is required");
+    }
+    let seconds = at.whole("seconds", MIN_BAKE_SECONDS, MAX_SECONDS);
+    if seconds < MIN_BAKE_SECONDS {
+        at.refuse(
+            "seconds",
+            "must be at least 60: the bake is watched in 24 periods",
+        );
+    }
+    at.close();
+    Some(Bake {
+        holdback_bp,
+        seconds,
     })
 }
 
@@ -351,6 +393,12 @@ fn check_relations(spec: &RolloutSpec, violations: &mut Vec<Violation>) {
     if spec.blind && spec.harm_budget.is_some() {
         refuse("/harm_budget", "needs guards: harm cannot be bounded blind");
     }
+    if spec.blind && spec.bake.is_some() {
+        refuse(
+            "/bake",
+            "needs guards: a bake that is not watched waits for nothing",
+        );
+    }
     let last = spec.stages.last().map_or(BasisPoints::ZERO, |s| s.share_bp);
     let before = spec
         .stages
@@ -360,8 +408,12 @@ fn check_relations(spec: &RolloutSpec, violations: &mut Vec<Violation>) {
         .map_or(BasisPoints::ZERO, |s| s.share_bp);
     let is_held_back = spec.holdback_bp > BasisPoints::ZERO;
     if is_held_back && last.min(spec.holdback_bp.complement()) <= before {
+        let pointer = match spec.bake {
+            Some(_) => "/bake/holdback_bp",
+            None => "/holdback_bp",
+        };
         refuse(
-            "/holdback_bp",
+            pointer,
             "leaves the last stage no larger than the one before it",
         );
     }

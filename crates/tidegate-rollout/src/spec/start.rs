@@ -96,7 +96,10 @@ pub fn check_start(spec: &RolloutSpec, facts: &StartFacts, now_us: i64) -> Vec<F
 fn guard_unproven(metric: &str, facts: &StartFacts, now_us: i64) -> Option<String> {
     let Some(known) = facts.metrics.iter().find(|m| m.metric == metric) else {
         let hint = suggestion(metric, facts.metrics.iter().map(|m| m.metric.as_str()));
-        return Some(format!("there is no metric {metric:?}{hint}"));
+        return Some(format!(
+            "nobody has reported anything that {metric:?} counts{hint}; send it an event, or say why \
+             the rollout shall start unproven"
+        ));
     };
     let alive = known
         .last_moved_us

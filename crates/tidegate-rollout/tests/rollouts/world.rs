@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_rollout::command::{self, Command};
+use tidegate_rollout::evidence::BAKE_PERIODS;
 use tidegate_rollout::executor::{Change, Effect, EffectKey, ExecutorEvent, ExecutorState};
 use tidegate_rollout::{
     Action, ArmCounts, BasisPoints, GuardObservation, Measured, Observations, Phase, Plan,
@@ -27,6 +28,12 @@ pub(crate) struct World {
     pub(crate) writes: Vec<(BasisPoints, BasisPoints, bool)>,
     /// Durable: the stop file.
     pub(crate) stop_record: Option<Change>,
+    /// Durable: how many stop records were ever written, the newest one's name.
+    pub(crate) stop_ids: u64,
+    /// Durable: stops whose decision is in the log.
+    pub(crate) decided: BTreeSet<u64>,
+    /// Memory: the stop of the rollback under way.
+    pub(crate) stop: Option<u64>,
     /// Memory: the overlay that serves control at once.
     pub(crate) stop_served: bool,
     /// Memory: the executor and the folded state.
@@ -75,6 +82,9 @@ impl World {
             confirmed: BTreeSet::new(),
             writes: Vec::new(),
             stop_record: None,
+            stop_ids: 0,
+            decided: BTreeSet::new(),
+            stop: None,
             stop_served: false,
             executor: ExecutorState::Idle,
             state: RolloutState::new(),
@@ -177,6 +187,11 @@ impl World {
         // A stop is served from memory whatever the disk says.
         if let Effect::WriteStopRecord(change) = effect {
             self.stop_served = true;
+            // A stop that says what a pending one says is that one.
+            if self.stop_record.is_none() {
+                self.stop_ids += 1;
+            }
+            self.stop = Some(self.stop_ids);
             self.pages.push(format!(
                 "served control at once for step {}",
                 change.key.step
@@ -199,6 +214,11 @@ impl World {
         match effect {
             Effect::WriteStopRecord(change) => self.stop_record = Some(change.clone()),
             Effect::LogIntent(change) => {
+                // The decision of a stop is keyed by the stop, so a repeated effect writes nothing.
+                let own = self.stop.filter(|_| change.purpose.is_rollback());
+                if own.is_some_and(|stop| !self.decided.insert(stop)) {
+                    return Some(ExecutorEvent::Done);
+                }
                 if let Some(event) = change.intent_event(at_us) {
                     self.append(event);
                 }
@@ -262,6 +282,7 @@ impl World {
     /// Loses what is in memory, then recovers as the server would: overlay first, then the log.
     pub(crate) fn restart(&mut self) -> Option<Effect> {
         self.stop_served = self.stop_record.is_some();
+        self.stop = self.stop_record.is_some().then_some(self.stop_ids);
         self.state = RolloutState::fold(&self.spec, &self.log);
         self.executor = ExecutorState::Idle;
         let event = ExecutorEvent::after_restart(&self.state, self.stop_record.clone());
@@ -314,8 +335,33 @@ impl World {
         }
     }
 
+    /// Begins the periods of a bake that are due, as the server does when events come.
+    fn begin_periods(&mut self) {
+        let Some(length_us) = self.spec.bake_period_us() else {
+            return;
+        };
+        loop {
+            let phases = self.observations.phases.iter().rev();
+            let baking: Vec<&Phase> = phases
+                .take_while(|phase| self.spec.bakes_at(phase.treatment_bp))
+                .collect();
+            let (Some(newest), begun) = (baking.first(), baking.len()) else {
+                return;
+            };
+            let (share_bp, due_us) = (newest.treatment_bp, newest.started_us + length_us);
+            if begun >= BAKE_PERIODS || due_us > self.clock_us {
+                return;
+            }
+            self.open_phase(share_bp);
+            if let Some(phase) = self.observations.phases.last_mut() {
+                phase.started_us = due_us;
+            }
+        }
+    }
+
     /// New units arrive in both arms.
     pub(crate) fn traffic(&mut self, treatment: u64, control: u64) {
+        self.begin_periods();
         let new = ArmCounts { treatment, control };
         self.observations.watermark += 1;
         self.observations.last_unit_us = Some(self.clock_us);

@@ -4,6 +4,7 @@
 //! The bootstrap token has no fixed form and is compared the same way, by its whole text.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidegate_store::{CredentialHash, PresentedCredential, Secret};
 
@@ -70,11 +71,17 @@ pub struct AccessBook {
     bootstrap: Option<Caller>,
 }
 
+/// How much later a use has to be to be noted: requests that come thick share one note, so that
+/// they do not write to the same memory.
+const NOTED_APART_US: i64 = 1_000_000;
+
 /// An entry, and whom it lets in: made once, so that a request only looks it up.
 #[derive(Debug)]
 struct Caller {
     entry: BookEntry,
     principal: Principal,
+    /// Unix microseconds of a late use that storage has not been told; 0 for none.
+    used_at_us: AtomicI64,
 }
 
 impl Caller {
@@ -89,11 +96,18 @@ impl Caller {
             Some(entry.project.clone()),
             vec![entry.role],
         );
-        Self { entry, principal }
+        Self {
+            entry,
+            principal,
+            used_at_us: AtomicI64::new(0),
+        }
     }
 
     fn let_in(&self, now_us: i64) -> Result<Principal, Refusal> {
         self.entry.refuse_if_over(now_us)?;
+        if now_us.saturating_sub(self.used_at_us.load(Ordering::Relaxed)) >= NOTED_APART_US {
+            self.used_at_us.store(now_us, Ordering::Relaxed);
+        }
         Ok(self.principal.clone())
     }
 }
@@ -158,6 +172,26 @@ impl AccessBook {
                 caller.let_in(now_us)
             }
             (Err(refusal), _) => Err(refusal),
+        }
+    }
+
+    /// When stored credentials were used since this was last asked: selector and Unix microseconds.
+    #[must_use]
+    pub fn take_uses(&self) -> Vec<(String, i64)> {
+        self.callers
+            .iter()
+            .map(|(selector, caller)| (selector, caller.used_at_us.swap(0, Ordering::Relaxed)))
+            .filter(|(_, used_at_us)| *used_at_us != 0)
+            .map(|(selector, used_at_us)| (selector.clone(), used_at_us))
+            .collect()
+    }
+
+    /// Notes uses that could not be told, or that an earlier book had noted.
+    pub fn give_back_uses(&self, uses: Vec<(String, i64)>) {
+        for (selector, used_at_us) in uses {
+            if let Some(caller) = self.callers.get(&selector) {
+                caller.used_at_us.fetch_max(used_at_us, Ordering::Relaxed);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Permission {
     Sync,
     /// Send events and telemetry.
     Ingest,
+    /// Say which units are one person, and take that back.
+    Identify,
     /// Send delivery events (deployments, incidents, webhooks).
     DeliveryWrite,
     /// Read definitions, reports and history.
@@ -38,10 +40,11 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Evaluate,
         Self::Sync,
         Self::Ingest,
+        Self::Identify,
         Self::DeliveryWrite,
         Self::ConfigRead,
         Self::ConfigWrite,
@@ -163,7 +166,7 @@ impl Role {
         use Permission as P;
         match self {
             Self::Admin => PermissionSet::ALL,
-            Self::Server => PermissionSet::of(&[P::Evaluate, P::Sync, P::Ingest]),
+            Self::Server => PermissionSet::of(&[P::Evaluate, P::Sync, P::Ingest, P::Identify]),
             Self::Browser => PermissionSet::of(&[P::Evaluate, P::Ingest]),
             Self::Ci => PermissionSet::of(&[P::DeliveryWrite]),
             Self::Viewer | Self::Contributor => PermissionSet::of(&[P::ConfigRead, P::Observe]),
@@ -215,8 +218,8 @@ mod tests {
         assert_eq!(
             counts,
             [
-                ("admin", 12),
-                ("server", 3),
+                ("admin", 13),
+                ("server", 4),
                 ("browser", 2),
                 ("ci", 1),
                 ("viewer", 2),
@@ -230,10 +233,11 @@ mod tests {
     }
 
     /// The columns of the table in docs/access.md, in order.
-    const COLUMNS: [(&str, Permission); 12] = [
+    const COLUMNS: [(&str, Permission); 13] = [
         ("evaluate", Permission::Evaluate),
         ("sync", Permission::Sync),
         ("ingest", Permission::Ingest),
+        ("identify", Permission::Identify),
         ("delivery", Permission::DeliveryWrite),
         ("read", Permission::ConfigRead),
         ("write", Permission::ConfigWrite),
@@ -277,6 +281,7 @@ mod tests {
         assert!(browser.allows(Permission::Evaluate) && browser.allows(Permission::Ingest));
         for denied in [
             Permission::Sync,
+            Permission::Identify,
             Permission::ConfigRead,
             Permission::Observe,
         ] {

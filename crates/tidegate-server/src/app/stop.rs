@@ -22,6 +22,10 @@ pub struct Stopped {
     pub durable: bool,
     /// The variant that everybody gets.
     pub serves: Option<String>,
+    /// When the disk had taken or refused the record, Unix microseconds.
+    pub recorded_us: i64,
+    /// When it was what is served, Unix microseconds.
+    pub served_us: i64,
 }
 
 /// Kills a flag.
@@ -91,14 +95,18 @@ pub fn stop(
             reason: full.to_string(),
             retry_after_seconds: 30,
         })?;
+    let recorded_us = app.clock.now_us();
     app.live.update(place.project.as_str(), |current| {
         current.map(|set| set.reassembled(&app.stops.overlay()))
     });
+    let served_us = app.clock.now_us();
     app.changed.notify_one();
     Ok(Stopped {
         id: recorded.id.to_string(),
         record: recorded.id,
         durable: recorded.durable,
         serves,
+        recorded_us,
+        served_us,
     })
 }

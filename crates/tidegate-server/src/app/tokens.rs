@@ -77,6 +77,7 @@ pub async fn create(
 /// Storage.
 pub async fn list(app: &App, project: &str) -> Result<Vec<TokenRecord>, AppError> {
     let project = project_key(project)?;
+    crate::token_uses::tell(app).await;
     async { app.store()?.token_list(&project).await }
         .await
         .map_err(|error| refusal(&error, "tokens"))

@@ -147,6 +147,12 @@ impl Batch<'_> {
         self.appending.count(appended);
         Ok(())
     }
+
+    /// Rows of this batch that were new so far.
+    #[must_use]
+    pub fn recorded(&self) -> u64 {
+        self.appending.recorded
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -15,9 +15,9 @@ use tidegate_delivery::DeliveryEvent;
 use tidegate_delivery::event::EventBody;
 use tidegate_delivery::webhook::Parsed;
 
+use super::Shared;
 use super::inbox::Waiting;
 use super::log_file::LogError;
-use super::{Appending, Shared};
 use crate::meters;
 
 /// How soon a refused append is tried again.
@@ -39,6 +39,8 @@ pub struct Outcome {
     pub received_at: String,
     /// Rows that it became.
     pub rows: usize,
+    /// Those of them that the log did not hold already, from an earlier delivery of the same.
+    pub new: u64,
     /// Why it could not be read at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -94,10 +96,11 @@ impl Reader {
 
     fn append(&mut self, project: String, ready: Vec<Ready>) {
         match self.try_append(&project, &ready) {
-            Ok(appending) => {
-                tracing::debug!(project, ?appending, "webhooks were read");
+            Ok(new) => {
+                tracing::debug!(project, ?new, "webhooks were read");
                 self.done.fetch_add(ready.len() as u64, Ordering::AcqRel);
-                for one in ready {
+                for (mut one, new) in ready.into_iter().zip(new) {
+                    one.outcome.new = new;
                     let unreadable = usize::from(one.outcome.refused.is_some());
                     meters::add(&self.shared.meters.unreadable, unreadable);
                     self.shared.remember(one.outcome);
@@ -111,14 +114,24 @@ impl Reader {
         }
     }
 
-    fn try_append(&self, project: &str, ready: &[Ready]) -> Result<Appending, LogError> {
+    /// How many rows of each webhook were new.
+    fn try_append(&self, project: &str, ready: &[Ready]) -> Result<Vec<u64>, LogError> {
         let log = self.shared.log(project)?;
-        let events = || ready.iter().flat_map(|one| &one.events);
-        if events().next().is_none() {
-            return Ok(Appending::default());
+        if ready.iter().all(|one| one.events.is_empty()) {
+            return Ok(vec![0; ready.len()]);
         }
-        let written = log.write(|batch| events().try_for_each(|event| batch.take(event)));
-        written.map(|((), appending)| appending)
+        let (new, _) = log.write(|batch| {
+            let append = |one: &Ready| -> Result<u64, LogError> {
+                let before = batch.recorded();
+                one.events.iter().try_for_each(|event| batch.take(event))?;
+                Ok(batch.recorded() - before)
+            };
+            ready
+                .iter()
+                .map(append)
+                .collect::<Result<Vec<u64>, LogError>>()
+        })?;
+        Ok(new)
     }
 }
 
@@ -140,6 +153,7 @@ fn read(waiting: Waiting) -> Ready {
         delivery: received.delivery().map(str::to_owned),
         received_at: received.received_at().to_string(),
         rows: 0,
+        new: 0,
         refused: None,
         notes: Vec::new(),
     };

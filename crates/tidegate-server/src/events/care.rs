@@ -13,13 +13,17 @@ use tidegate_store::{AuditDraft, AuditObject, By, ProjectKey};
 use super::slot::{Slot, in_full};
 use crate::access::Principal;
 use crate::app::{App, AppError, actor_of};
+use crate::otlp::waiting_room;
 
 /// The longest unit id.
-const MAX_UNIT_BYTES: usize = 512;
+pub(super) const MAX_UNIT_BYTES: usize = 512;
 
-/// The newest verification of a project's events.
+/// The newest verification of a project's events, and what the last complete one found wrong.
 #[derive(Debug, Default)]
-pub(crate) struct Verification(Mutex<VerificationState>);
+pub(crate) struct Verification {
+    state: Mutex<VerificationState>,
+    damage: Mutex<Vec<String>>,
+}
 
 /// How far a verification is.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -49,15 +53,16 @@ pub(crate) enum VerificationState {
 
 impl Verification {
     fn state(&self) -> MutexGuard<'_, VerificationState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn found(&self) -> MutexGuard<'_, Vec<String>> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the newest complete verification found wrong.
     pub(crate) fn damage(&self) -> Vec<String> {
-        match &*self.state() {
-            VerificationState::Done { report } => report.problems.clone(),
-            _ => Vec::new(),
-        }
+        self.found().clone()
     }
 
     fn begin(&self) -> bool {
@@ -81,6 +86,7 @@ impl Verification {
                 for problem in &report.problems {
                     tracing::error!(problem, "stored events are damaged");
                 }
+                self.found().clone_from(&report.problems);
                 VerificationState::Done { report }
             }
             Err(error) => VerificationState::Failed {
@@ -112,7 +118,7 @@ pub(crate) fn verification(app: &App, project: &str) -> Result<VerificationState
     Ok(existing(app, project)?.verification.state().clone())
 }
 
-/// Erases a unit: no answer sees it from now on, and it is rewritten away before the receipt.
+/// Erases a unit and all units of its person: no answer sees it from now on, and it is rewritten away before the receipt.
 ///
 /// # Errors
 /// `NotFound` if the unit was never seen, `Unavailable` if something failed; what was hidden stays
@@ -130,6 +136,8 @@ pub(crate) async fn erase(
     let key = ProjectKey::parse(project)
         .map_err(|error| AppError::invalid("", "project-key", error.to_string()))?;
     let lake = existing(app, project)?.lake()?;
+    // First those who wait for their trace, so that nothing of the unit arrives later.
+    waiting_room::erase(app, project, &unit).await?;
     let erased = tokio::task::spawn_blocking(move || lake.erase_unit(&unit)).await;
     let erased = erased.map_err(|error| AppError::Internal(error.to_string()))?;
     let receipt = match erased {
@@ -142,14 +150,20 @@ pub(crate) async fn erase(
     let object = AuditObject::new("unit", place);
     let mut draft = AuditDraft::new("events.erase", Some(object), &by);
     draft.project = Some(key);
-    let audited = async { app.store()?.audit_append(draft).await }.await;
-    if let Err(error) = &audited {
-        tracing::error!(%error, project, "an erasure is not in the audit trail");
-    }
     Ok(Erased {
         receipt,
-        is_audited: audited.is_ok(),
+        is_audited: audited(app, draft).await,
     })
+}
+
+/// Notes in the audit trail what was done already; says whether that succeeded.
+pub(super) async fn audited(app: &App, draft: AuditDraft) -> bool {
+    let action = draft.action.clone();
+    let audited = async { app.store()?.audit_append(draft).await }.await;
+    if let Err(error) = &audited {
+        tracing::error!(%error, action, "what was done is not in the audit trail");
+    }
+    audited.is_ok()
 }
 
 /// A unit erased.

@@ -17,11 +17,13 @@ use tonic::{Code, Status};
 use super::is_grpc;
 use crate::access::Principal;
 use crate::app::App;
+use crate::bodies::receive::receive;
+use crate::bodies::unpack::Packing;
 use crate::http::otlp::{BODY_BYTES, encoding_of, row};
 use crate::http::routes::Routes;
 use crate::http::sent_at::arrival;
 use crate::otlp::answer::{Refusal, rpc_status, success_body};
-use crate::otlp::take::{Export, Packing, take};
+use crate::otlp::take::{Export, take};
 use crate::otlp::{Encoding, Signal};
 
 /// Compressed flag and length.
@@ -63,7 +65,7 @@ async fn export(
         return crate::http::otlp::refused(&refusal, encoding);
     }
     let arrival = arrival(request.headers(), app.clock.now_us());
-    let outcome = match export_of(signal, request).await {
+    let outcome = match export_of(&app, &principal, signal, request).await {
         Ok(export) => take(&app, &principal, export, arrival).await,
         Err(refusal) => Err(refusal),
     };
@@ -74,14 +76,18 @@ async fn export(
 }
 
 /// The one message of a call.
-async fn export_of(signal: Signal, request: Request) -> Result<Export, Refusal> {
+async fn export_of(
+    app: &App,
+    sender: &Principal,
+    signal: Signal,
+    request: Request,
+) -> Result<Export, Refusal> {
     let (head, body) = request.into_parts();
     let packing = packing_of(&head.headers)?;
-    let frame = axum::body::to_bytes(body, BODY_BYTES).await.map_err(|_| {
-        let message = format!("at most {BODY_BYTES} bytes are read; export smaller batches");
-        Refusal::for_good(413, Code::ResourceExhausted, message)
-    })?;
-    let (is_packed, body) = message_of(&frame)?;
+    let held = app.events.room.hold(sender.default_project());
+    let frame = receive(held, &head.headers, body, BODY_BYTES).await?;
+    let (is_packed, message) = message_of(&frame.bytes)?;
+    let body = frame.map(|_| message);
     Ok(Export {
         signal,
         encoding: Encoding::Protobuf,

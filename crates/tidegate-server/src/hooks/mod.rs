@@ -164,5 +164,5 @@ async fn answer_in_time(app: App, question: Question) {
     {
         asked.answer = answer;
     }
-    app.rollouts.look_again();
+    app.rollouts.look_again(&question.rollout);
 }

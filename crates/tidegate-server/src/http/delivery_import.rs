@@ -16,6 +16,7 @@ use tidegate_delivery::event::EventBody;
 use tidegate_delivery::{DeliveryEvent, problems_of};
 
 use super::delivery::fields;
+use super::problem::Problem;
 use crate::app::{App, AppError};
 use crate::delivery::log_file::LogError;
 use crate::delivery::{Appending, Batch, OWN_SOURCE};
@@ -99,12 +100,16 @@ pub(crate) async fn import(
         .await?;
     let report = outcome.map_err(|cause| AppError::invalid("", "broken-import", cause))?;
     let is_taken = report.committed && (report.rows == 0 || report.rejected < report.rows);
-    let status = if is_taken {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
-    Ok((status, Json(report)).into_response())
+    if is_taken {
+        return Ok((StatusCode::OK, Json(report)).into_response());
+    }
+    let detail = format!(
+        "{} of {} rows are broken and none was imported; problems names what is wrong",
+        report.rejected, report.rows
+    );
+    let said =
+        serde_json::to_value(report).map_err(|error| AppError::Internal(error.to_string()))?;
+    Ok(Problem::nothing_taken(StatusCode::UNPROCESSABLE_ENTITY, detail, said).into_response())
 }
 
 /// Why an import leaves nothing.

@@ -272,5 +272,6 @@ fn violation(problem: &EventProblem) -> Violation {
         .strip_prefix("/body/")
         .and_then(|rest| rest.find('/').map(|slash| &rest[slash..]))
         .unwrap_or(pointer);
-    Violation::at(own, "bad-row", problem.to_string())
+    let detail = problem.to_string().replacen(pointer, own, 1);
+    Violation::at(own, "bad-row", detail)
 }

@@ -186,6 +186,12 @@ fn rollouts(page: &mut Page, app: &App, principal: &Principal) {
         .iter()
         .map(|((project, lifecycle), count)| ([project.as_str(), lifecycle.as_str()], count));
     page.family(&table::ROLLOUTS, samples);
+    let meters = app.rollouts.meters();
+    page.single(&table::ROLLOUT_LOOKS, meters.looks());
+    page.single(&table::ROLLOUT_PLANNING, meters.planning_seconds());
+    page.single(&table::ROLLOUT_PLANS_KEPT, meters.plans_kept());
+    let waits = meters.waits().map(|(within, count)| ([within], count));
+    page.family(&table::ROLLOUT_WAITS, waits);
 }
 
 async fn storage(page: &mut Page, app: &App) {

@@ -11,6 +11,7 @@ mod delivery_rows;
 pub(crate) mod dialect;
 mod events;
 mod health;
+mod identity;
 pub(crate) mod manifest;
 mod metrics;
 mod notices;
@@ -56,6 +57,8 @@ const MANY_DEFINITIONS: usize = 4 * MIB;
 const EVENTS: usize = 16 * MIB;
 /// Routes that take no body.
 const NO_BODY: usize = 0;
+/// Thousands of units by name.
+const MANY_UNITS: usize = 8 * MIB;
 
 /// The whole HTTP edge, and the declarations it is made of.
 pub fn router(app: &App) -> (Router, Vec<RouteRow>) {
@@ -276,6 +279,8 @@ fn stored_event_routes(routes: Routes) -> Routes {
     const TAIL: &str = "/api/v1/projects/{project}/events";
     const VERIFY: &str = "/api/v1/projects/{project}/events/verify";
     const ERASE: &str = "/api/v1/projects/{project}/events/erase";
+    const MERGE: &str = "/api/v1/projects/{project}/events/merge";
+    const UNMERGE: &str = "/api/v1/projects/{project}/events/unmerge";
     const LIVE: &str = "/api/v1/projects/{project}/flags/{key}/live";
     let look = |path, permission, summary| {
         row(Verb::Get, path, Access::Needs(permission), NO_BODY, summary)
@@ -283,6 +288,10 @@ fn stored_event_routes(routes: Routes) -> Routes {
     let manage = |path, limit, summary| {
         let access = Access::Needs(P::AccessManage);
         row(Verb::Post, path, access, limit, summary)
+    };
+    let identify = |path, summary| {
+        let access = Access::Needs(P::Identify);
+        row(Verb::Post, path, access, MANY_UNITS, summary)
     };
     routes
         .add(
@@ -308,6 +317,11 @@ fn stored_event_routes(routes: Routes) -> Routes {
         .add(
             look(VERIFY, P::Observe, "How the newest verification stands"),
             stored_events::verification,
+        )
+        .add(identify(MERGE, "Make units one person"), identity::merge)
+        .add(
+            identify(UNMERGE, "Make merged units persons again"),
+            identity::unmerge,
         )
         .add(
             manage(ERASE, SMALL, "Erase a unit from all stored events"),

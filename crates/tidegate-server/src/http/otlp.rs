@@ -13,8 +13,10 @@ use super::routes::{Access, Dialect, RouteRow, Routes, Verb};
 use super::sent_at::arrival;
 use crate::access::{Permission, Principal};
 use crate::app::App;
+use crate::bodies::receive::receive;
+use crate::bodies::unpack::Packing;
 use crate::otlp::answer::{Refusal, refusal_body, success_body};
-use crate::otlp::take::{Export, Packing, take};
+use crate::otlp::take::{Export, take};
 use crate::otlp::{Encoding, Signal};
 
 /// The largest export before it is unpacked.
@@ -70,18 +72,15 @@ async fn export(
             encoding,
         );
     };
-    let export = match axum::body::to_bytes(body, BODY_BYTES).await {
+    let held = app.events.room.hold(principal.default_project());
+    let export = match receive(held, &head.headers, body, BODY_BYTES).await {
         Ok(body) => Export {
             signal,
             encoding,
             packing,
             body,
         },
-        Err(_) => {
-            let message = format!("at most {BODY_BYTES} bytes are read; export smaller batches");
-            let refusal = Refusal::for_good(413, Code::ResourceExhausted, message);
-            return refused(&refusal, encoding);
-        }
+        Err(error) => return refused(&error.into(), encoding),
     };
     let arrival = arrival(&head.headers, app.clock.now_us());
     match take(&app, &principal, export, arrival).await {

@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::app::{AppError, Violation};
 
@@ -25,6 +26,9 @@ pub(crate) struct Problem {
     violations: Vec<Violation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_revision: Option<u64>,
+    /// What this kind of problem says beside that, under names of its own.
+    #[serde(flatten)]
+    more: Map<String, Value>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
 }
@@ -38,6 +42,7 @@ impl Problem {
             detail,
             violations: Vec::new(),
             current_revision: None,
+            more: Map::new(),
             retry_after_seconds: None,
         }
     }
@@ -103,6 +108,20 @@ impl Problem {
             "The body is too large",
             format!("this route takes at most {limit} bytes; send less at a time"),
         )
+    }
+
+    /// A batch of which nothing could be taken; `said` is what the answer to any batch says.
+    pub(crate) fn nothing_taken(status: StatusCode, detail: String, said: Value) -> Self {
+        let mut problem = Self::new(
+            status,
+            "/docs/errors#nothing-taken",
+            "Nothing of the batch could be taken",
+            detail,
+        );
+        if let Value::Object(said) = said {
+            problem.more = said;
+        }
+        problem
     }
 
     /// The path is not written in its one canonical form.

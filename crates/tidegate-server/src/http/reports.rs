@@ -3,12 +3,9 @@
 //! A report reads as much as it needs and computes on threads of its own; only so many run at a
 //! time, so that questions never crowd out events and flags.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_lake::Lake;
 use tidegate_store::ObjectKind;
 use tokio::sync::Semaphore;
@@ -17,12 +14,9 @@ use super::query::{Parameters, Query, Sent};
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError};
 use crate::reports::{self, ReportParameters, StoredDefinition};
+
 /// Reports computed at a time; each uses every core.
 static AT_A_TIME: Semaphore = Semaphore::const_new(2);
-
-/// How often a question looks again for a lake that is being opened, as after a start.
-const LOOKS: u32 = 100;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Parameters for ReportParameters {
     fn read(sent: &mut Sent) -> Self {
@@ -115,8 +109,9 @@ async fn compute(
         .map_err(|error| AppError::Internal(error.to_string()))?;
     let app = app.clone();
     let work = move || {
-        let lake = opened(&app, &project)?;
-        ask(&lake)
+        let lake = app.events.lake_soon(&project)?;
+        let damage = app.events.damage(&project);
+        ask(&lake).map(|report| marked(report, &damage))
     };
     let answered = tokio::task::spawn_blocking(work).await;
     answered
@@ -124,13 +119,16 @@ async fn compute(
         .map(Json)
 }
 
-/// A project's lake; waits a little for one that is being opened. Blocks.
-fn opened(app: &App, project: &str) -> Result<Arc<Lake>, AppError> {
-    for _ in 1..LOOKS {
-        match app.events.lake(project) {
-            Err(AppError::Unavailable { .. }) => std::thread::sleep(BETWEEN_LOOKS),
-            found => return found,
-        }
+/// The report, marked as incomplete if what it was computed from is damaged.
+fn marked(mut report: Value, damage: &[String]) -> Value {
+    if let Some(members) = report.as_object_mut()
+        && !damage.is_empty()
+    {
+        let mark = json!({
+            "reason": "stored events are damaged, so these numbers may lack some or be wrong",
+            "damage": damage,
+        });
+        members.insert("incomplete".to_owned(), mark);
     }
-    app.events.lake(project)
+    report
 }

@@ -209,8 +209,9 @@ async fn admit(
         .find_map(|(name, value)| (name == "project").then_some(value))
         .unwrap_or_else(|| principal.default_project());
     if !principal.may(permission, project) {
-        let reason = format!("its credential does not grant {permission:?} in this project");
-        return Err(Problem::forbidden(reason));
+        return Err(Problem::forbidden(not_granted(
+            &principal, permission, project,
+        )));
     }
     // A stop is never told to come back later.
     if permission != Permission::Stop {
@@ -221,6 +222,17 @@ async fn admit(
     }
     request.extensions_mut().insert(principal);
     Ok(())
+}
+
+/// Why a known caller is not let in, with what its credential is good for.
+fn not_granted(principal: &Principal, permission: Permission, project: &str) -> String {
+    match &principal.project {
+        Some(own) if own != project => format!(
+            "the token belongs to the project {own:?} and this asks for {project:?}: name the \
+             token's own project, or use a token of the other"
+        ),
+        _ => format!("the credential does not grant {permission:?} in the project {project:?}"),
+    }
 }
 
 /// The caller, if its credential, its ticket or the door it came by lets it in. Reads memory only.

@@ -54,6 +54,13 @@ pub(crate) async fn receive(
         meters::add(&app.delivery.meters().unproven, 1);
         return Problem::unproven(refusal.to_string()).into_response();
     }
+    if let Some(name) = webhook::missing_header(source, &request) {
+        let reason = format!(
+            "the header {name} is missing; {} sends it with every delivery, so something on the way took it out",
+            source.name()
+        );
+        return AppError::invalid("", "missing-header", reason).into_response();
+    }
     let received = Received::new(&project, source, &request);
     match app.delivery.receive(received, room).await {
         Ok(()) => {

@@ -157,16 +157,19 @@ pub struct EventMeters {
     pub(crate) duplicates: AtomicU64,
     pub(crate) rejected: AtomicU64,
     pub(crate) quarantined: AtomicU64,
+    /// Told to come back for lack of room.
+    pub(crate) shed: AtomicU64,
 }
 
 impl EventMeters {
     /// Events by outcome.
-    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 5] {
         [
             ("accepted", read(&self.accepted)),
             ("duplicate", read(&self.duplicates)),
             ("rejected", read(&self.rejected)),
             ("quarantined", read(&self.quarantined)),
+            ("shed", read(&self.shed)),
         ]
     }
 }

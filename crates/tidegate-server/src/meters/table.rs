@@ -62,7 +62,7 @@ metrics! {
     WEBHOOKS_WAITING = Gauge "tidegate_webhooks_waiting_bytes" []
         "Room that webhooks take which arrive, wait for the disk, or wait to be read.";
     EVENTS = Counter "tidegate_events_total" ["outcome"]
-        "Events by what became of them; quarantined ones are accepted too.";
+        "Events by what became of them; quarantined ones are accepted too, and shed ones were told to come back for lack of room.";
     OTLP_RECORDS = Counter "tidegate_otlp_records_total" ["signal", "outcome"]
         "Records exported over OTLP: taken, rejected, unattributed (of nobody), or not stored (stand for no event).";
     OTLP_REFUSED = Counter "tidegate_otlp_requests_refused_total" []
@@ -111,6 +111,14 @@ metrics! {
         "Blocks of the stop file found damaged at the start, each of which may have held a stop.";
     ROLLOUTS = Gauge "tidegate_rollouts" ["project", "lifecycle"]
         "Rollouts by what they are doing.";
+    ROLLOUT_LOOKS = Counter "tidegate_rollout_looks_total" []
+        "Plans made for rollouts.";
+    ROLLOUT_PLANNING = Counter "tidegate_rollout_planning_seconds_total" []
+        "Time spent taking counts and planning for rollouts.";
+    ROLLOUT_PLANS_KEPT = Counter "tidegate_rollout_plans_kept_total" []
+        "Plans stored with all they were made from: on a change of verdict, at an action, and once a minute.";
+    ROLLOUT_WAITS = Counter "tidegate_rollout_evidence_waits_total" ["within"]
+        "New evidence by how long it waited for a plan, each in the shortest class that holds it.";
     STORAGE = Gauge "tidegate_storage_writable" []
         "Whether control-plane storage takes writes.";
     STORAGE_BYTES = Gauge "tidegate_storage_bytes" []

@@ -1,10 +1,11 @@
 //! What a trace was served, for the spans and logs of that trace.
 //!
 //! Evaluations and spans of one trace come in different requests, at different times, in either
-//! order. An event that belongs to a trace waits for [`Join::window_us`] after its arrival, then
-//! takes what the trace was served by all evaluations that arrived within the window before or
-//! after it. Waiting always takes the whole window, so the outcome depends on what arrived within
-//! it and never on the order.
+//! order. An event that belongs to a trace of which evaluations are known takes what they say and
+//! does not wait. Otherwise it waits for [`Join::window_us`] after its arrival, then takes what the
+//! trace was served by all evaluations that arrived within the window before or after it. Among
+//! those who wait the outcome depends on what arrived within the window and never on the order
+//! ([ADR 0155](../../../../docs/adr/0155-who-is-known-does-not-wait.md)).
 //!
 //! - All evaluations are of one unit: the event is that unit's, with the variant of each flag.
 //!   The unit a flag was evaluated for goes before what the event says of itself, because it is
@@ -209,6 +210,21 @@ impl Join {
             }
             self.forget_oldest();
         }
+    }
+
+    /// Forgets what traces were served for a unit.
+    pub fn forget_unit(&mut self, unit: &str) {
+        let bytes = &mut self.bytes;
+        self.traces.retain(|_, known| {
+            known.retain(|served| {
+                let stays = served.unit.as_ref() != unit;
+                if !stays {
+                    *bytes -= served.bytes();
+                }
+                stays
+            });
+            !known.is_empty()
+        });
     }
 
     /// Forgets what arrived first; `false` if there is nothing.

@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_metrics::Arrival;
-use tokio::sync::Semaphore;
 
 use first_exposures::FirstExposures;
 use map::{Batch, Mapper};
@@ -151,9 +150,6 @@ pub fn decode(
     Ok(mapper.finish())
 }
 
-/// Bytes of requests that may be unpacked at a time, over all projects.
-const IN_FLIGHT: usize = 256 * MIB;
-
 /// Everything OTLP keeps between requests.
 #[derive(Debug)]
 pub struct Otlp {
@@ -161,8 +157,6 @@ pub struct Otlp {
     window: Duration,
     pub(crate) limits: Limits,
     pub(crate) meters: OtlpMeters,
-    /// One permit per MiB that a request may grow to.
-    pub(crate) room: Arc<Semaphore>,
     projects: Mutex<HashMap<String, Arc<ProjectState>>>,
 }
 
@@ -191,7 +185,6 @@ impl Otlp {
             window,
             limits: Limits::default(),
             meters: OtlpMeters::default(),
-            room: Arc::new(Semaphore::new(IN_FLIGHT / MIB)),
             projects: Mutex::default(),
         };
         let entries = std::fs::read_dir(&otlp.folder).into_iter().flatten();
@@ -226,6 +219,11 @@ impl Otlp {
         });
         projects.insert(project.to_owned(), Arc::clone(&state));
         Ok(state)
+    }
+
+    /// The state of a project that sent something; asking makes none.
+    pub(crate) fn existing(&self, project: &str) -> Option<Arc<ProjectState>> {
+        self.lock().get(project).map(Arc::clone)
     }
 
     /// Every project that sent something.

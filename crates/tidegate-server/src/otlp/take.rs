@@ -1,51 +1,25 @@
 //! A request taken: unpacked within limits, read, made durable, then answered.
 //!
-//! Memory is reserved a MiB at a time while a body is unpacked, from one budget for all requests:
-//! a bomb costs its fuse, and many large requests at once are told to come back instead of
-//! filling memory. Reading runs beside the tasks that serve flags, not among them.
+//! Bodies are unpacked within the memory that all requests share ([`crate::bodies`]), and read
+//! beside the tasks that serve flags, not among them.
 
 use std::collections::HashMap;
-use std::io::Read;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use tidegate_lake::AppendError;
 use tidegate_metrics::{Arrival, Event};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
 use super::answer::{Refusal, Taken};
-use super::join::Join;
+use super::join::{Join, Joined};
 use super::map::Batch;
 use super::waiting_room::EntryError;
-use super::{Encoding, MIB, Otlp, ProjectState, RequestError, Signal};
+use super::{Encoding, Otlp, ProjectState, Signal};
 use crate::access::Principal;
 use crate::app::App;
+use crate::bodies::BodyError;
+use crate::bodies::receive::Packed;
+use crate::bodies::unpack::{Packing, Plain, unpack};
 use crate::meters::add;
-
-/// How a body is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
-    /// As it is.
-    Plain,
-    /// Gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
-
-impl Packing {
-    /// The packing of that name in `Content-Encoding` or `grpc-encoding`.
-    #[must_use]
-    pub fn named(name: Option<&str>) -> Option<Self> {
-        match name {
-            None | Some("" | "identity") => Some(Self::Plain),
-            Some("gzip") => Some(Self::Gzip),
-            Some("zstd") => Some(Self::Zstd),
-            Some(_) => None,
-        }
-    }
-}
 
 /// A body as it travelled.
 #[derive(Debug)]
@@ -56,8 +30,8 @@ pub struct Export {
     pub encoding: Encoding,
     /// How it is packed.
     pub packing: Packing,
-    /// The bytes.
-    pub body: Bytes,
+    /// The bytes, and the room they take.
+    pub(crate) body: Packed,
 }
 
 /// Takes an export for the caller's project; what is answered is durable.
@@ -83,16 +57,20 @@ async fn take_all(
     export: Export,
     arrival: Arrival,
 ) -> Result<Taken, Refusal> {
-    if export.body.is_empty() && export.encoding == Encoding::Protobuf {
+    if export.body.bytes.is_empty() && export.encoding == Encoding::Protobuf {
         return Ok(Taken::default());
     }
     let signal = export.signal;
-    let worker = app.clone();
-    let read = move || read(&worker.otlp, &export, arrival);
-    let batch = tokio::task::spawn_blocking(read).await.map_err(|error| {
-        tracing::error!(%error, "an export could not be read");
-        Refusal::for_now(Code::Unavailable, "the export could not be read", 5)
-    })??;
+    let batch = {
+        let _turn = app.events.room.turn().await;
+        let worker = app.clone();
+        let read = move || read(&worker.otlp, export, arrival);
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| {
+            tracing::error!(%error, "an export could not be read");
+            Refusal::for_now(Code::Unavailable, "the export could not be read", 5)
+        })??
+    };
     let tally = batch.tally.clone();
     let project = sender.default_project();
     for (source, newest_us) in &batch.sources {
@@ -108,16 +86,22 @@ async fn take_all(
 }
 
 /// Unpacks and reads. Blocks for as long as that takes.
-fn read(otlp: &Otlp, export: &Export, arrival: Arrival) -> Result<Batch, Refusal> {
-    let (bytes, _room) = unpacked(otlp, export)?;
-    let batch = super::decode(
-        export.signal,
-        export.encoding,
-        &bytes,
-        &otlp.limits,
-        arrival,
-    )?;
+fn read(otlp: &Otlp, export: Export, arrival: Arrival) -> Result<Batch, Refusal> {
+    let (signal, encoding) = (export.signal, export.encoding);
+    let plain: Plain = unpack(export.packing, export.body, otlp.limits.max_bytes)?;
+    let batch = super::decode(signal, encoding, &plain.bytes, &otlp.limits, arrival)?;
     Ok(batch)
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            BodyError::Crowded => Self::for_now(Code::ResourceExhausted, message, 1),
+            BodyError::TooLarge { .. } => Self::for_good(413, Code::ResourceExhausted, message),
+            BodyError::Broken { .. } => Self::for_good(400, Code::InvalidArgument, message),
+        }
+    }
 }
 
 /// Makes a batch durable: what is complete in the log of events, what waits in the waiting room.
@@ -131,12 +115,26 @@ async fn keep(app: &App, project: &str, batch: Batch) -> Result<(), Refusal> {
         Refusal::for_now(Code::Unavailable, error.to_string(), 5)
     })?;
     let wanted = batch.ready.iter().filter(|event| Join::concerns(event));
-    let waiting: Vec<_> = wanted.cloned().chain(batch.waiting).collect();
+    let evaluations: Vec<Event> = wanted.cloned().collect();
     let mut complete = batch.ready;
     let met = news(&state, batch.exposures, &mut complete);
+    // Evaluations come first, so that what they name need not wait for them.
+    let told = if batch.waiting.is_empty() {
+        evaluations
+    } else {
+        let entered = state.waiting.enter(evaluations).await;
+        entered.map_err(|error| refused(&error))?;
+        let (known, waiting) = state.waiting.told_apart(batch.waiting);
+        for event in &known {
+            let is_attributed = !event.unit.is_empty();
+            app.otlp.meters.joined(Joined::Served, is_attributed);
+        }
+        complete.extend(known.into_iter().filter(|event| !event.unit.is_empty()));
+        waiting
+    };
     let (appended, entered) = tokio::join!(
         app.events.append(project, complete),
-        state.waiting.enter(waiting)
+        state.waiting.enter(told)
     );
     appended?;
     entered.map_err(|error| refused(&error))?;
@@ -182,62 +180,4 @@ fn refused(error: &EntryError) -> Refusal {
             Refusal::for_now(Code::Unavailable, cause.to_string(), 5)
         }
     }
-}
-
-/// The plain bytes, and the room that is reserved for them.
-fn unpacked(otlp: &Otlp, export: &Export) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), Refusal> {
-    let broken = |error: std::io::Error| {
-        let message = format!("the body does not unpack: {error}");
-        Refusal::for_good(400, Code::InvalidArgument, message)
-    };
-    match export.packing {
-        Packing::Plain => {
-            let room = reserve(otlp, export.body.len().div_ceil(MIB))?;
-            Ok((export.body.clone(), vec![room]))
-        }
-        Packing::Gzip => grow(otlp, flate2::read::MultiGzDecoder::new(&export.body[..])),
-        Packing::Zstd => {
-            let reader = zstd::Decoder::with_buffer(&export.body[..]).map_err(broken)?;
-            grow(otlp, reader)
-        }
-    }
-}
-
-/// Unpacks into memory that is reserved before it is taken: doubled each time, and never more than
-/// shows that the limit is passed.
-fn grow(otlp: &Otlp, mut reader: impl Read) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), Refusal> {
-    let limit = otlp.limits.max_bytes;
-    let mut plain: Vec<u8> = Vec::new();
-    let mut room = Vec::new();
-    loop {
-        let capacity = plain.capacity();
-        let wanted = match capacity * 2 {
-            0 => MIB,
-            doubled if doubled < limit => doubled,
-            _ => limit + MIB,
-        };
-        room.push(reserve(otlp, (wanted - capacity).div_ceil(MIB))?);
-        plain.reserve_exact(wanted - plain.len());
-        let free = plain.capacity() - plain.len();
-        let mut piece = reader.by_ref().take(free as u64);
-        let read = piece.read_to_end(&mut plain).map_err(|error| {
-            let message = format!("the body does not unpack: {error}");
-            Refusal::for_good(400, Code::InvalidArgument, message)
-        })?;
-        if plain.len() > limit {
-            return Err(RequestError::TooLarge { limit }.into());
-        }
-        if read < free {
-            return Ok((plain.into(), room));
-        }
-    }
-}
-
-fn reserve(otlp: &Otlp, mebibytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-    let permits = u32::try_from(mebibytes).unwrap_or(u32::MAX);
-    let room = Arc::clone(&otlp.room);
-    room.try_acquire_many_owned(permits).map_err(|_| {
-        let message = "too many large exports are being read; try again shortly";
-        Refusal::for_now(Code::ResourceExhausted, message, 1)
-    })
 }

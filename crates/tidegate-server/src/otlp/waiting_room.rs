@@ -9,6 +9,11 @@
 //!
 //! The order of these steps is all that matters: an event leaves the room only when it is durable
 //! in the log, and a crash between the two makes it arrive twice there, which the log recognises.
+//!
+//! Whose trace is known already when it comes does not enter: it goes to the log of events as its
+//! trace was served ([`WaitingRoom::told_apart`]).
+
+mod erasure;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -23,8 +28,11 @@ use tidegate_metrics::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::ProjectState;
+use super::first_exposures::FirstExposures;
 use super::join::{Join, Joined};
 use crate::app::App;
+use crate::events::slot::in_full;
+use erasure::Note;
 
 /// How far evaluations and spans of one trace may arrive apart. SDKs export both at least every
 /// five seconds.
@@ -43,6 +51,8 @@ pub struct WaitingRoom {
     folder: PathBuf,
     log: EventLog,
     inside: Arc<Mutex<Inside>>,
+    /// Held while some leave, from when they are chosen until they have left.
+    leaving: tokio::sync::Mutex<()>,
 }
 
 /// Who waits, in the order of the room's log, and what they wait for.
@@ -57,6 +67,8 @@ struct Inside {
     stretches: VecDeque<(u64, i64)>,
     /// The sequence after the last stretch.
     end: u64,
+    /// Units that were erased, until the log says nothing of them.
+    erased: Vec<Note>,
 }
 
 /// What leaves the room together.
@@ -103,11 +115,14 @@ impl WaitingRoom {
             settled,
             stretches: VecDeque::new(),
             end: settled,
+            erased: erasure::notes_in(folder),
         }));
         let options = LogOptions {
             segment_bytes: 8 << 20,
             recent_ids: 500_000,
             free_segments: 1,
+            // The room keeps those who wait itself.
+            recent_bytes: 0,
             ..LogOptions::default()
         };
         let door = Box::new(Door(Arc::clone(&inside)));
@@ -116,6 +131,7 @@ impl WaitingRoom {
             folder: folder.to_owned(),
             log,
             inside,
+            leaving: tokio::sync::Mutex::default(),
         })
     }
 
@@ -131,6 +147,26 @@ impl WaitingRoom {
         let durable = self.log.submit(events)?;
         durable.await.unwrap_or(Err(AppendError::Closed))?;
         Ok(())
+    }
+
+    /// Tells apart those whose trace is known to have been served something, who need not wait,
+    /// and those who wait. The former are as their trace was served.
+    pub(crate) fn told_apart(&self, events: Vec<Event>) -> (Vec<Event>, Vec<Event>) {
+        let inside = self.lock();
+        let mut known = Vec::new();
+        let mut waiting = Vec::new();
+        for mut event in events {
+            match inside.join.settle(&mut event) {
+                Joined::Served => known.push(event),
+                Joined::Alone | Joined::Ambiguous => waiting.push(event),
+            }
+        }
+        (known, waiting)
+    }
+
+    /// Keeps everybody inside until what is returned is dropped.
+    pub(crate) async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.leaving.lock().await
     }
 
     /// How many wait.
@@ -221,7 +257,11 @@ impl Inside {
             self.stretches.pop_front();
         }
         let wanted = self.stretches.front().map_or(self.end, |(first, _)| *first);
-        wanted.min(self.settled)
+        // What stands behind the last who left are evaluations, if nobody waits.
+        match self.queue.is_empty() {
+            true => wanted,
+            false => wanted.min(self.settled),
+        }
     }
 }
 
@@ -239,6 +279,10 @@ impl CommitSink for Door {
         }
         inside.end = stretch.end_sequence();
         for (sequence, event) in (stretch.first_sequence..).zip(&stretch.events) {
+            let is_erased = |note: &Note| note.concerns(sequence, &event.unit);
+            if inside.erased.iter().any(is_erased) {
+                continue;
+            }
             if Join::concerns(event) {
                 inside.join.learn(event);
             } else if sequence >= inside.settled {
@@ -254,6 +298,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     loop {
         for (project, state) in app.otlp.projects() {
             while settle_some(&app, &project, &state).await {}
+            if state.waiting.has_erased() {
+                give_up_erased(&app, &project, &state).await;
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -264,6 +311,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 
 /// Lets some out; whether there may be more.
 async fn settle_some(app: &App, project: &str, state: &Arc<ProjectState>) -> bool {
+    let _held = state.waiting.hold().await;
     let mut leaving = state.waiting.due(app.clock.now_us());
     if leaving.count == 0 {
         return false;
@@ -277,8 +325,8 @@ async fn settle_some(app: &App, project: &str, state: &Arc<ProjectState>) -> boo
         app.otlp.meters.joined(*joined, *is_attributed);
     }
     let is_full = leaving.count == MOST_AT_ONCE;
-    let (state, now_us) = (Arc::clone(state), app.clock.now_us());
-    let tidied = tokio::task::spawn_blocking(move || state.waiting.left(&leaving, now_us)).await;
+    let (room, now_us) = (Arc::clone(state), app.clock.now_us());
+    let tidied = tokio::task::spawn_blocking(move || room.waiting.left(&leaving, now_us)).await;
     match tidied {
         Ok(Ok(())) => is_full,
         Ok(Err(error)) => {
@@ -286,6 +334,44 @@ async fn settle_some(app: &App, project: &str, state: &Arc<ProjectState>) -> boo
             false
         }
         Err(_) => false,
+    }
+}
+
+/// Takes everything of a unit out of a project's room. Those who waited for it go to the log of
+/// events at once, where whoever asks erases them with all the rest.
+///
+/// # Errors
+/// `Unavailable`; it may be asked again.
+pub(crate) async fn erase(
+    app: &App,
+    project: &str,
+    unit: &str,
+) -> Result<(), crate::app::AppError> {
+    let Some(state) = app.otlp.existing(project) else {
+        return Ok(());
+    };
+    let _held = state.waiting.hold().await;
+    let (room, name) = (Arc::clone(&state), unit.to_owned());
+    let erased = tokio::task::spawn_blocking(move || room.waiting.erase(&name)).await;
+    let unavailable = |reason: String| crate::app::AppError::Unavailable {
+        reason,
+        retry_after_seconds: 60,
+    };
+    let left = erased
+        .map_err(|error| error.to_string())
+        .and_then(|erased| erased.map_err(|error| in_full(&error)))
+        .map_err(unavailable)?;
+    // Which exposures were news is known by hashes that hold the unit: to forget costs rows only.
+    *state.exposures() = FirstExposures::default();
+    app.events.append(project, left).await?;
+    Ok(())
+}
+
+async fn give_up_erased(app: &App, project: &str, state: &Arc<ProjectState>) {
+    let (room, now_us) = (Arc::clone(state), app.clock.now_us());
+    let given_up = tokio::task::spawn_blocking(move || room.waiting.give_up_erased(now_us)).await;
+    if let Ok(Err(error)) = given_up {
+        tracing::warn!(%error, project, "what was erased from the waiting room is still on disk");
     }
 }
 

@@ -10,6 +10,7 @@ use tidegate_flags::{CompileOptions, FlagSetSource, FlagSpec, Segments, Warning,
 use tidegate_rollout::forecast::{Forecast, forecast};
 use tidegate_rollout::{Finding, MetricFacts, RolloutSpec, Severity, StartFacts, check_start};
 
+use super::sources::Proof;
 use super::{GuardSource, shadow};
 use crate::app::{App, AppError, Violation};
 
@@ -41,8 +42,8 @@ pub struct GuardCheck {
 pub(super) fn prove(
     app: &App,
     (project, key): (&str, &str),
-    policy: &RolloutSpec,
-    flag: &FlagSpec,
+    (policy, flag): (&RolloutSpec, &FlagSpec),
+    sources: &[Proof],
 ) -> StartCheck {
     let now_us = app.clock.now_us();
     let noted = app.rollouts.vitals.of(project);
@@ -58,7 +59,7 @@ pub(super) fn prove(
                 .map(|traffic| forecast(policy, guard, traffic)),
         })
     };
-    let guards: Vec<GuardCheck> = policy.guards.iter().enumerate().filter_map(check).collect();
+    let own: Vec<GuardCheck> = policy.guards.iter().enumerate().filter_map(check).collect();
     let fact = |guard: &GuardCheck| MetricFacts {
         metric: guard.metric.clone(),
         last_moved_us: guard.last_reported_us,
@@ -71,7 +72,7 @@ pub(super) fn prove(
         moved_under_synthetic_load: false,
         fired_on_injected_fault: None,
     });
-    // What others measure is proven by asking them, see [`super::sources`].
+    // What others measure is proven by asking them, which was done: see [`super::sources`].
     let foreign = policy.guards.iter().map(|guard| &guard.metric);
     let foreign = foreign.filter(|metric| !GuardSource::of(metric).as_ref().is_some_and(is_own));
     let foreign = foreign.map(|metric| MetricFacts {
@@ -85,7 +86,7 @@ pub(super) fn prove(
     let known: Vec<MetricFacts> = reported.collect();
     let is_known = |guard: &&GuardCheck| known.iter().any(|fact| fact.metric == guard.metric);
     let facts = StartFacts {
-        metrics: guards
+        metrics: own
             .iter()
             .filter(is_known)
             .map(fact)
@@ -97,12 +98,53 @@ pub(super) fn prove(
     };
     let mut findings = check_start(policy, &facts, now_us);
     findings.extend(shadowed(&policy.flag, flag).into_iter().map(shadow_finding));
+    findings.extend(sources.iter().filter_map(|proof| of_source(proof, policy)));
+    let mut guards = own;
+    guards.extend(sources.iter().filter_map(|proof| {
+        let guard = policy.guards.get(proof.index)?;
+        let answered = proof.refusal.is_none();
+        Some(GuardCheck {
+            metric: guard.metric.clone(),
+            last_reported_us: answered.then_some(now_us),
+            fired_on_injected_fault: proof.fired,
+            forecast: proof
+                .traffic
+                .map(|traffic| forecast(policy, guard, traffic)),
+        })
+    }));
     let refuses = |finding: &Finding| finding.severity == Severity::Refuse;
     StartCheck {
         may_start: !findings.iter().any(refuses),
         findings,
         guards,
     }
+}
+
+/// What there is to say of a guard on a source.
+fn of_source(proof: &Proof, policy: &RolloutSpec) -> Option<Finding> {
+    let guard = policy.guards.get(proof.index)?;
+    let finding = |severity, reason| Finding {
+        severity,
+        pointer: format!("/guards/{}/metric", proof.index),
+        reason,
+    };
+    let metric = &guard.metric;
+    if let Some((_, message)) = &proof.refusal {
+        return Some(finding(Severity::Refuse, message.clone()));
+    }
+    if proof.fired == Some(false) {
+        let reason = format!(
+            "{metric:?} did not fire under an injected fault: look at its direction and margin"
+        );
+        return Some(finding(Severity::Refuse, reason));
+    }
+    (!proof.may_roll_back).then(|| {
+        let reason = format!(
+            "{metric:?} may hold and not roll back: its source has not passed a self-test; \
+             run tidegate source self-test"
+        );
+        finding(Severity::Warn, reason)
+    })
 }
 
 /// What of a flag is never reached, as the compiler says: behind a rollout's rule for everybody,

@@ -1,36 +1,39 @@
-//! The task that runs rollouts: observe, plan, write down, act, look again.
+//! One look at one rollout: observe, plan, write down, act.
 //!
-//! One task owns every rollout, so a plan is always applied to the state it was made from. What
-//! people ask for arrives as a message and is answered when it is written down.
+//! Whoever looks holds the rollout alone ([`super::rounds`]), so a plan is always applied to the
+//! state it was made from. What people ask for is answered when it is written down.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_lake::LogHealth;
+use tidegate_metrics::unit_hash;
 use tidegate_rollout::command::{Command, admit};
+use tidegate_rollout::evidence::IntervalMemo;
 use tidegate_rollout::executor::{ExecutorEvent, ExecutorState};
 use tidegate_rollout::{
     Action, ArmCounts, GuardObservation, Measured, Observations, Plan, RolloutEvent, RolloutSpec,
-    RolloutState, SourceStatus, plan,
+    RolloutState, SourceStatus, Verdict, Wait, next_look_us, plan_again,
 };
 use tidegate_store::{ObjectKind, ProjectKey, StopId};
-use tokio_util::sync::CancellationToken;
 
 use super::journal::{self, Entry};
 use super::start::read;
+use super::times::{self, RollbackTimes};
 use super::watch::{BASELINE_REQUESTS, Watch};
-use super::{Ask, Name, Standing, effects, resume};
+use super::watches::Evidence;
+use super::{Ask, Name, Standing, effects};
 use crate::app::objects::{self, Place};
 use crate::app::{App, AppError};
 use crate::hooks::Hooks;
 use crate::hooks::ask::Question;
 
-/// How often a rollout is looked at even if no event came.
-const AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 /// How often an unchanged verdict is written down.
 const EVIDENCE_EVERY_US: i64 = 60_000_000;
+/// How soon a rollback that cannot be made ordinary yet is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
-/// A rollout in the hands of the task.
+/// A rollout in the hands of whoever looks at it.
 pub(super) struct Active {
     pub(super) name: Name,
     pub(super) project: ProjectKey,
@@ -44,7 +47,33 @@ pub(super) struct Active {
     waiting: VecDeque<Entry>,
     /// How many log entries the state is a fold of.
     pub(super) log_length: u64,
-    evidence_us: i64,
+    /// The minute in which the verdict was last written down, counted as [`minute`] does.
+    evidence_minute: i64,
+    memo: IntervalMemo,
+    /// When each step of the rollback under way, or of the last one, happened.
+    pub(super) times: Option<RollbackTimes>,
+    /// Whether these times are kept.
+    pub(super) times_are_kept: bool,
+}
+
+/// What follows from a look for the next one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Next {
+    /// When time alone may change something, by the monotonic clock.
+    pub(super) due: Duration,
+    /// Whether it waits for units to come, so that new ones are news.
+    pub(super) waits_for_units: bool,
+    /// What observing and planning took.
+    pub(super) took: Duration,
+}
+
+/// Which minute of its own a rollout is in: the minutes of a thousand rollouts do not begin together.
+fn minute(name: &Name, now_us: i64) -> i64 {
+    let own = unit_hash(&name.1) % EVIDENCE_EVERY_US.unsigned_abs();
+    let offset_us = i64::try_from(own).unwrap_or_default();
+    now_us
+        .saturating_add(offset_us)
+        .div_euclid(EVIDENCE_EVERY_US)
 }
 
 impl Active {
@@ -67,7 +96,10 @@ impl Active {
             parked: None,
             waiting: VecDeque::new(),
             log_length,
-            evidence_us: 0,
+            evidence_minute: 0,
+            memo: IntervalMemo::default(),
+            times: None,
+            times_are_kept: true,
         }
     }
 
@@ -125,58 +157,11 @@ impl Active {
     }
 }
 
-/// Runs every started rollout until `shutdown`.
-pub async fn run(app: App, shutdown: CancellationToken) {
-    let Some(mut asks) = app.rollouts.take_inbox() else {
-        return;
-    };
-    let mut active: BTreeMap<Name, Active> = BTreeMap::new();
-    let mut is_resumed = false;
-    let mut timer = tokio::time::interval(AT_LEAST_EVERY);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(ask) = asks.recv() => answer(&app, &mut active, ask).await,
-            () = app.rollouts.watches.moved.notified() => {}
-            _ = timer.tick() => {}
-        }
-        if !is_resumed {
-            is_resumed = resume::all(&app, &mut active).await;
-        }
-        for rollout in active
-            .values_mut()
-            .filter(|rollout| !rollout.state.is_terminal())
-        {
-            look(&app, rollout).await;
-        }
-    }
-    for rollout in active.values_mut() {
-        let _ = rollout.flush(&app).await;
-    }
-}
-
-/// Does what a person asked, and answers when it is written down.
-async fn answer(app: &App, active: &mut BTreeMap<Name, Active>, ask: Ask) {
-    let outcome = obey(app, active, &ask).await;
-    // Who asked may be gone; what was asked is done all the same.
-    let _ = ask.reply.send(outcome);
-}
-
-async fn obey(
-    app: &App,
-    active: &mut BTreeMap<Name, Active>,
-    ask: &Ask,
-) -> Result<Standing, AppError> {
-    if !active.contains_key(&ask.name) {
-        let loaded = load(app, &ask.name).await?;
-        active.insert(ask.name.clone(), loaded);
-    }
-    let Some(rollout) = active.get_mut(&ask.name) else {
-        return Err(AppError::Internal(
-            "a rollout that was just loaded is gone".to_owned(),
-        ));
-    };
+/// Does what a person asked of a rollout.
+///
+/// # Errors
+/// What was asked does not make sense now, or could not be written down.
+pub(super) async fn obey(app: &App, rollout: &mut Active, ask: &Ask) -> Result<Next, AppError> {
     let now_us = app.clock.now_us();
     if let Command::EmergencyStop = ask.command {
         let event = ExecutorEvent::EmergencyStop {
@@ -185,11 +170,14 @@ async fn obey(
             step: rollout.state.steps + 1,
             share_bp: rollout.state.share_bp,
         };
+        if !rollout.executor.is_rolling_back() {
+            rollout.decide_at(None, rollout.state.watermark, (now_us, now_us));
+        }
         run_effects(app, rollout, event).await;
     } else {
         let by = (ask.who.as_str(), ask.why.as_str());
         let event = admit(&rollout.spec, &rollout.state, ask.command, by, now_us)
-            .map_err(|error| AppError::Conflict(error.to_string()))?;
+            .map_err(|error| AppError::Conflict(format!("cannot {error}")))?;
         if matches!(ask.command, Command::Start | Command::Retry { .. }) {
             super::watch_again(app, rollout, event.at_us());
         }
@@ -200,12 +188,17 @@ async fn obey(
             rollout.note_durably(app, event).await?;
         }
     }
-    look(app, rollout).await;
-    app.rollouts
-        .standing(&ask.name.0, &ask.name.1)
-        .ok_or_else(|| {
-            AppError::Internal("a rollout that was looked at has no standing".to_owned())
-        })
+    Ok(look(app, rollout).await)
+}
+
+/// How a rollout stands that was just looked at.
+///
+/// # Errors
+/// It has no standing, which cannot be.
+pub(super) fn standing(app: &App, name: &Name) -> Result<Standing, AppError> {
+    app.rollouts.standing(&name.0, &name.1).ok_or_else(|| {
+        AppError::Internal("a rollout that was looked at has no standing".to_owned())
+    })
 }
 
 /// Reads a rollout and its log.
@@ -221,14 +214,27 @@ pub(super) async fn load(app: &App, name: &Name) -> Result<Active, AppError> {
 }
 
 /// One look at one rollout, and what follows from it.
-pub(super) async fn look(app: &App, rollout: &mut Active) {
+pub(super) async fn look(app: &App, rollout: &mut Active) -> Next {
     if let Some(event) = rollout.parked.take() {
         run_effects(app, rollout, event).await;
     }
+    let began = app.clock.monotonic();
     let now_us = app.clock.now_us();
     note_foreign_edit(app, rollout, now_us).await;
-    let observations = observe(app, rollout, now_us);
-    let plan = plan(&rollout.spec, &rollout.state, &observations, now_us);
+    let (observations, unseen) = observe(app, rollout, now_us);
+    let plan = plan_again(
+        &rollout.spec,
+        &rollout.state,
+        &observations,
+        now_us,
+        &mut rollout.memo,
+    );
+    let took = app.clock.monotonic().saturating_sub(began);
+    app.rollouts.meters.looked(took);
+    if let Some(evidence) = unseen {
+        let wait_us = now_us.saturating_sub(evidence.counted_us);
+        app.rollouts.meters.waited(wait_us);
+    }
     let made_from = (&observations, rollout.log_length);
     let acts = plan.actions.iter().any(|action| {
         matches!(
@@ -241,12 +247,20 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
         .iter()
         .any(|action| matches!(action, Action::RollBack { .. }));
     if shuts {
+        if !rollout.executor.is_rolling_back() {
+            let moments = (now_us, app.clock.now_us());
+            rollout.decide_at(unseen, observations.watermark, moments);
+        }
         // Nothing, and no disk least of all, comes before taking a change back.
+        app.rollouts.put_standing(rollout, plan.clone());
         act(app, rollout, &plan).await;
     }
     let is_news = rollout.state.last_verdict != Some(plan.verdict);
-    if acts || is_news || now_us - rollout.evidence_us >= EVIDENCE_EVERY_US {
-        rollout.evidence_us = now_us;
+    let minute = minute(&rollout.name, now_us);
+    // One that has ended is looked at only until all of its log is written.
+    let is_due = minute != rollout.evidence_minute && !rollout.state.is_terminal();
+    if acts || is_news || is_due {
+        rollout.evidence_minute = minute;
         let evidence = RolloutEvent::Evidence {
             at_us: now_us,
             watermark: observations.watermark,
@@ -257,13 +271,89 @@ pub(super) async fn look(app: &App, rollout: &mut Active) {
         journal::keep_plan(app, rollout, made_from, &plan).await;
         rollout.note(evidence, None);
     }
-    app.rollouts.put_standing(rollout, plan.clone());
     if !shuts {
+        app.rollouts.put_standing(rollout, plan.clone());
         act(app, rollout, &plan).await;
+    }
+    let next = rollout.next(app, &observations, &plan, took);
+    if shuts {
+        app.rollouts.put_standing(rollout, plan);
     }
     let hooks = app.operations.hooks.waiting(&rollout.name);
     app.rollouts.refresh_standing(rollout, hooks);
     rollout.flush_briefly(app).await;
+    keep_times(app, rollout).await;
+    next
+}
+
+/// Keeps when each step of a confirmed rollback happened, and tells the log of the server.
+async fn keep_times(app: &App, rollout: &mut Active) {
+    let Some(times) = rollout
+        .times
+        .as_ref()
+        .filter(|times| !rollout.times_are_kept && times.confirmed_us.is_some())
+    else {
+        return;
+    };
+    let kept =
+        async { times::keep(app.store()?, (&rollout.project, &rollout.name.1), times).await };
+    match tokio::time::timeout(journal::KEEP_WAIT, kept).await {
+        Ok(Ok(())) => {
+            tracing::info!(
+                rollout = %rollout.name.1, deciding_sequence = times.deciding_sequence,
+                counted_us = times.counted_us, decided_us = times.decided_us,
+                served_us = times.served_us, confirmed_us = times.confirmed_us,
+                "rolled back"
+            );
+            rollout.times_are_kept = true;
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, rollout = %rollout.name.1, "a rollback's times were not kept");
+            rollout.times_are_kept = true;
+        }
+        // Storage is busy with the rollback itself; a restart would lose no more than these times.
+        Err(_) => rollout.times_are_kept = true,
+    }
+}
+
+impl Active {
+    /// Notes that a rollback was decided, and on what.
+    fn decide_at(&mut self, evidence: Option<Evidence>, watermark: u64, moments: (i64, i64)) {
+        self.times = Some(RollbackTimes::decided(evidence, watermark, moments));
+        self.times_are_kept = false;
+    }
+
+    /// What follows from a plan for the next look.
+    fn next(&self, app: &App, observations: &Observations, plan: &Plan, took: Duration) -> Next {
+        let (now_us, now) = (app.clock.now_us(), app.clock.monotonic());
+        let due_us = next_look_us(&self.spec, &self.state, observations, plan);
+        let wait_us = u64::try_from(due_us.saturating_sub(now_us)).unwrap_or_default();
+        let mut due_in = Duration::from_micros(wait_us);
+        if self.parked.is_some() || !self.waiting.is_empty() {
+            due_in = due_in.min(TRY_AGAIN);
+        }
+        // An action was taken: what follows from it is seen at once.
+        if self.state.last_plan != plan.parent && plan.actions.iter().any(|a| *a != Action::Hold) {
+            due_in = due_in.min(TRY_AGAIN);
+        }
+        let is_for_units = |wait: &Wait| {
+            matches!(
+                wait,
+                Wait::Units { .. } | Wait::Events { .. } | Wait::Data { .. }
+            )
+        };
+        Next {
+            due: now + due_in,
+            waits_for_units: plan.verdict == Verdict::NoData
+                || plan.report.waiting_for.iter().any(is_for_units),
+            took,
+        }
+    }
+
+    /// Whether nothing more will happen without a person.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.is_terminal() && self.parked.is_none() && self.waiting.is_empty()
+    }
 }
 
 /// Hands a plan's actions to the executor. A raise of a killed flag is held: lifting the kill must
@@ -362,15 +452,20 @@ async fn note_foreign_edit(app: &App, rollout: &mut Active, now_us: i64) {
     }
 }
 
-fn observe(app: &App, rollout: &Active, now_us: i64) -> Observations {
+/// What is counted now, and the first of it that no plan has seen.
+fn observe(app: &App, rollout: &Active, now_us: i64) -> (Observations, Option<Evidence>) {
     let health = app.events.health_of(&rollout.name.0);
     let seen = app.rollouts.watches.with(&rollout.name, |watched| {
-        observations_of(&rollout.spec, &watched.watch, &health, now_us)
+        let unseen = watched.unseen.take();
+        let seen = observations_of(&rollout.spec, &watched.watch, &health, now_us);
+        (seen, unseen)
     });
-    let seen = seen.unwrap_or_default();
-    app.rollouts
+    let (seen, unseen) = seen.unwrap_or_default();
+    let seen = app
+        .rollouts
         .sources
-        .overlay(&rollout.name, &rollout.spec, seen)
+        .overlay(&rollout.name, &rollout.spec, seen);
+    (seen, unseen)
 }
 
 /// What a watch has counted, as the planner wants it.

@@ -41,6 +41,9 @@ pub(super) async fn perform(app: &App, rollout: &mut Active, effect: Effect) -> 
             let event = change.outcome_event(at_us);
             let is_end = !matches!(event, RolloutEvent::StageEntered { .. });
             rollout.note(event, rollout.stop.map(|id| format!("{id}-outcome")));
+            if let (true, Some(times)) = (change.purpose.is_rollback(), &mut rollout.times) {
+                times.confirmed_us = Some(at_us);
+            }
             app.operations.hooks.forget(&rollout.name);
             if is_end {
                 app.rollouts.watches.remove(&rollout.name);
@@ -111,6 +114,11 @@ fn write_stop_record(app: &App, rollout: &mut Active, change: &Change) -> Execut
     match outcome {
         Ok(stopped) => {
             rollout.stop = Some(stopped.record);
+            if let Some(times) = &mut rollout.times {
+                times.recorded_us = stopped.durable.then_some(stopped.recorded_us);
+                times.served_us = Some(stopped.served_us);
+            }
+            app.rollouts.show_shut(rollout);
             if stopped.durable {
                 ExecutorEvent::Done
             } else {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_rollout::{Observations, Plan, RolloutEvent};
 use tidegate_store::{DeliveryId, ProjectKey, Store, StoreError, StreamAppend};
@@ -80,10 +81,7 @@ pub(crate) async fn append(
 ) -> Result<(), StoreError> {
     let outbox =
         notices::of_entry(app, (project, rollout), entry.share_before_bp, &entry.event).await?;
-    let payload = serde_json::to_value(&entry.event).map_err(|error| StoreError::Invalid {
-        field: "payload",
-        reason: error.to_string(),
-    })?;
+    let payload = payload_of(&entry.event)?;
     let append = StreamAppend {
         project: project.clone(),
         stream: stream(rollout),
@@ -103,6 +101,17 @@ pub(crate) async fn append(
         now_us: entry.event.at_us(),
     };
     app.store()?.log_append(append).await.map(|_| ())
+}
+
+/// A record as it is stored.
+///
+/// # Errors
+/// `Invalid` for what has no JSON form.
+pub(super) fn payload_of(record: &impl Serialize) -> Result<Value, StoreError> {
+    serde_json::to_value(record).map_err(|error| StoreError::Invalid {
+        field: "payload",
+        reason: error.to_string(),
+    })
 }
 
 /// Keeps a plan with everything it was made from, so that it can be made again and compared.
@@ -133,7 +142,7 @@ pub(super) async fn keep_plan(
     };
     let kept = async { app.store()?.log_append(append).await };
     match tokio::time::timeout(KEEP_WAIT, kept).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(_)) => app.rollouts.meters.kept(),
         Ok(Err(error)) => {
             tracing::warn!(%error, rollout = %rollout.name.1, "a plan could not be kept");
         }

@@ -1,7 +1,8 @@
 //! Running rollouts: watching what a change does, and doing what the planner decides.
 //!
 //! The decision is pure and lives in `tidegate-rollout`; this module feeds it and obeys it. One
-//! task owns every running rollout, so a plan is always applied to the state it was made from.
+//! task hands out every running rollout and takes it back ([`rounds`]), so a plan is always applied
+//! to the state it was made from, and no rollout waits for another's storage.
 //! Raising a share is an ordinary flag change by `system:rollout`; taking it back is a stop
 //! ([`crate::app::stop`]), which waits for no database.
 
@@ -11,47 +12,53 @@ mod drive;
 mod effects;
 mod guards;
 mod journal;
+mod meters;
 mod replay;
 mod resume;
+mod rounds;
 mod shadow;
 pub mod sources;
 mod split;
 mod start;
+mod times;
 mod vitals;
 pub mod watch;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use tidegate_lake::Committed;
 use tidegate_rollout::command::Command;
 use tidegate_rollout::{BasisPoints, Lifecycle, Plan};
 use tidegate_store::{Actor, ObjectKind, StopKind, StopServe};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use check::shadowed;
 pub use check::{GuardCheck, StartCheck};
-pub use drive::run;
 pub use guards::GuardSource;
 pub use replay::{Replay, replay};
+pub use rounds::run;
 pub(crate) use start::{RULE_PREFIX, read as read_policy, rule_at_zero, rule_id};
 pub use start::{check, start, validate};
+pub use times::RollbackTimes;
 pub(crate) use vitals::keep_notes;
 
 use crate::app::objects::Place;
 use crate::app::{App, AppError, stop};
+use crate::clock::Clock;
 use crate::events::Follower;
 use drive::Active;
 use sources::Sources;
 use split::Split;
 use vitals::Vitals;
 use watch::Watch;
+use watches::{Sight, Watched, Watches};
 
 /// A rollout's name: project and key.
 pub(crate) type Name = (String, String);
 
-/// How many wishes may wait for the task; each waits for at most one look at every rollout.
+/// How many wishes may wait for the task, and how many for one rollout that is being looked at.
 const INBOX: usize = 64;
 
 /// What somebody asks of a rollout.
@@ -69,6 +76,7 @@ pub(crate) struct Ask {
 pub struct Rollouts {
     watches: Arc<Watches>,
     vitals: Arc<Vitals>,
+    meters: meters::PlanMeters,
     sources: Sources,
     standings: Mutex<BTreeMap<Name, Standing>>,
     asks: mpsc::Sender<Ask>,
@@ -81,6 +89,7 @@ impl Default for Rollouts {
         Self {
             watches: Arc::default(),
             vitals: Arc::default(),
+            meters: meters::PlanMeters::default(),
             sources: Sources::default(),
             standings: Mutex::default(),
             asks,
@@ -103,6 +112,9 @@ pub struct Standing {
     /// What hooks have to do with it that it goes no further, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<String>,
+    /// When each step of its last rollback happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackTimes>,
     /// The newest plan, with verdict, evidence and what is waited for.
     pub plan: Plan,
 }
@@ -119,13 +131,17 @@ pub(crate) struct Steering {
 }
 
 impl Rollouts {
-    /// Follows the log of events on behalf of every rollout, running or not yet started.
+    /// Follows the log of events on behalf of every rollout, running or not yet started; `clock`
+    /// tells when an event was counted.
     #[must_use]
-    pub fn follower(&self) -> Arc<dyn Follower> {
-        Arc::new(Sight {
-            watches: Arc::clone(&self.watches),
-            vitals: Arc::clone(&self.vitals),
-        })
+    pub fn follower(&self, clock: Arc<dyn Clock>) -> Arc<dyn Follower> {
+        let (watches, vitals) = (Arc::clone(&self.watches), Arc::clone(&self.vitals));
+        Arc::new(Sight::new(watches, vitals, clock))
+    }
+
+    /// What planning costs, and how long evidence waits for it.
+    pub(crate) const fn meters(&self) -> &meters::PlanMeters {
+        &self.meters
     }
 
     /// Takes up what guards saw before a restart.
@@ -208,9 +224,9 @@ impl Rollouts {
             .collect()
     }
 
-    /// Has every rollout looked at now.
-    pub(crate) fn look_again(&self) {
-        self.watches.moved.notify_one();
+    /// Has one rollout looked at now: what it was waiting for may have come.
+    pub(crate) fn look_again(&self, rollout: &Name) {
+        self.watches.touch(rollout);
     }
 
     fn put_standing(&self, rollout: &Active, plan: Plan) {
@@ -221,8 +237,9 @@ impl Rollouts {
             key: rollout.name.1.clone(),
             flag: rollout.spec.flag.clone(),
             lifecycle: word(&rollout.state.lifecycle).to_owned(),
-            share_bp: u16::from(rollout.state.share_bp),
+            share_bp: shown_share(rollout),
             hooks,
+            rollback: rollout.times.clone(),
             plan,
         };
         self.lock_standings().insert(rollout.name.clone(), standing);
@@ -236,12 +253,22 @@ impl Rollouts {
         self.put_standing(rollout, plan);
     }
 
+    /// Shows at once that control is served, while the rollback is still on its way into storage.
+    fn show_shut(&self, rollout: &Active) {
+        if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
+            "rolling back".clone_into(&mut standing.lifecycle);
+            standing.share_bp = 0;
+            standing.rollback.clone_from(&rollout.times);
+        }
+    }
+
     /// Brings what acting on a plan changed into the standing, beside the plan that decided it.
     fn refresh_standing(&self, rollout: &Active, hooks: Option<String>) {
         if let Some(standing) = self.lock_standings().get_mut(&rollout.name) {
             word(&rollout.state.lifecycle).clone_into(&mut standing.lifecycle);
-            standing.share_bp = u16::from(rollout.state.share_bp);
+            standing.share_bp = shown_share(rollout);
             standing.hooks = hooks;
+            standing.rollback.clone_from(&rollout.times);
         }
     }
 
@@ -256,6 +283,17 @@ impl Rollouts {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+}
+
+/// The share that is served: of a rollback whose stop is served, none, whatever is in its log yet.
+fn shown_share(rollout: &Active) -> u16 {
+    let is_rolling_back = matches!(rollout.state.lifecycle, Lifecycle::RollingBack { .. });
+    let times = rollout.times.as_ref();
+    if is_rolling_back && times.is_some_and(|times| times.served_us.is_some()) {
+        0
+    } else {
+        u16::from(rollout.state.share_bp)
     }
 }
 
@@ -294,13 +332,9 @@ fn watch_again(app: &App, rollout: &Active, since_us: i64) {
         }
     }
     let watch = Watch::new(&rollout.spec.flag, arms, sources.collect(), since_us);
-    app.rollouts.watches.insert(
-        rollout.name.clone(),
-        Watched {
-            watch,
-            splits: Vec::new(),
-        },
-    );
+    app.rollouts
+        .watches
+        .insert(rollout.name.clone(), Watched::new(watch));
 }
 
 /// Begins a phase of constant share in a rollout's watch.
@@ -315,110 +349,9 @@ fn watch_phase(app: &App, rollout: &Active, share: BasisPoints, at_us: i64) {
     let split =
         flag.and_then(|flag| Split::at_share(&rollout.spec.flag, flag, &rollout.name.1, share));
     app.rollouts.sources.begin_phase(&rollout.name);
+    let spec = &rollout.spec;
+    let period_us = spec.bake_period_us().filter(|_| spec.bakes_at(share));
     app.rollouts.watches.with(&rollout.name, |watched| {
-        watched.splits.push(split);
-        watched.watch.begin_phase(share, at_us);
+        watched.begin_phase((split, share), at_us, period_us);
     });
-}
-
-/// The watches of all running rollouts, fed on the log's own threads.
-#[derive(Debug, Default)]
-pub(crate) struct Watches {
-    table: Mutex<BTreeMap<Name, Watched>>,
-    moved: Notify,
-}
-
-/// A watch with the split of each phase, which says what arm a unit is in.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) watch: Watch,
-    /// `None` where the flag had lost its rule: nothing is counted in such a phase.
-    pub(crate) splits: Vec<Option<Split>>,
-}
-
-impl Watched {
-    /// Counts a stretch of events in ingest order.
-    pub(crate) fn follow(&mut self, stretch: &Committed) {
-        for event in &stretch.events {
-            if !self.watch.concerns(event) {
-                continue;
-            }
-            let Some(phase) = self.watch.phase_of(event) else {
-                self.watch.learn(event);
-                continue;
-            };
-            let split = self.splits.get(phase).and_then(Option::as_ref);
-            if let Some(arm) = split.and_then(|split| split.arm_of(&event.unit)) {
-                self.watch.count(event, phase, arm);
-            }
-        }
-        let as_of_us = stretch.events.iter().map(|event| event.received_us).max();
-        self.watch
-            .advance(stretch.end_sequence(), as_of_us.unwrap_or(0));
-    }
-}
-
-impl Watches {
-    pub(crate) fn with<T>(&self, name: &Name, act: impl FnOnce(&mut Watched) -> T) -> Option<T> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get_mut(name).map(act)
-    }
-
-    pub(crate) fn insert(&self, name: Name, watched: Watched) {
-        self.table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, watched);
-    }
-
-    /// Inserts a watch, letting `last` see it while nothing else can be counted.
-    pub(crate) fn insert_after(
-        &self,
-        name: Name,
-        mut watched: Watched,
-        last: impl FnOnce(&mut Watched),
-    ) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        last(&mut watched);
-        table.insert(name, watched);
-    }
-
-    pub(crate) fn take(&self, name: &Name) -> Option<Watched> {
-        self.table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name)
-    }
-
-    pub(crate) fn remove(&self, name: &Name) {
-        self.table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
-    }
-}
-
-/// Everything rollouts see of the log.
-#[derive(Debug)]
-struct Sight {
-    watches: Arc<Watches>,
-    vitals: Arc<Vitals>,
-}
-
-impl Follower for Sight {
-    fn follow(&self, project: &str, stretch: &Committed) {
-        self.watches.follow(project, stretch);
-        self.vitals.follow(project, stretch);
-    }
-}
-
-impl Watches {
-    fn follow(&self, project: &str, stretch: &Committed) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, watched) in table.iter_mut().filter(|((owner, _), _)| owner == project) {
-            watched.follow(stretch);
-        }
-        drop(table);
-        self.moved.notify_one();
-    }
 }

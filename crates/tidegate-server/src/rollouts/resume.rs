@@ -4,52 +4,60 @@
 //! says so, and an event belongs to the phase in force when it was received. So a replay counts
 //! exactly what was counted before. A stop record that is newer than the rollout's log goes first.
 
-use std::collections::BTreeMap;
-
 use tidegate_rollout::executor::{Change, EffectKey, ExecutorEvent, Purpose};
-use tidegate_rollout::{BasisPoints, RolloutEvent};
+use tidegate_rollout::{BasisPoints, Lifecycle, RolloutEvent};
 use tidegate_store::{ObjectKind, ProjectKey, StopServe, StoreError};
 
 use super::drive::{Active, load, run_effects};
 use super::start::rule_id;
-use super::{Name, Watched, journal, watch_again, watch_phase};
+use super::watches::Table;
+use super::{Name, journal, times, watch_again, watch_phase};
 use crate::app::App;
 
-/// Takes up every started rollout; `false` if storage could not say which there are, or what is
-/// served is not what storage says: then nothing is settled by reading it back.
-pub(super) async fn all(app: &App, active: &mut BTreeMap<Name, Active>) -> bool {
+/// Takes up every started rollout that is not `known`; `None` if storage could not say which there
+/// are, or what is served is not what storage says: then nothing is settled by reading it back.
+pub(super) async fn all(
+    app: &App,
+    is_known: impl Fn(&Name) -> bool,
+) -> Option<Vec<(Name, Active)>> {
     let is_confirmed = |key: &String| {
         let project = app.live.project(key);
         project.is_some_and(|project| project.peek().stale_since_us.is_none())
     };
     let projects = app.live.keys();
     if projects.is_empty() || !projects.iter().all(is_confirmed) {
-        return false;
+        return None;
     }
     let names = match started(app).await {
         Ok(names) => names,
         Err(error) => {
             tracing::warn!(%error, "rollouts wait for storage");
-            return false;
+            return None;
         }
     };
-    for name in names {
-        if active.contains_key(&name) {
-            continue;
-        }
+    let mut found = Vec::new();
+    for name in names.into_iter().filter(|name| !is_known(name)) {
         match load(app, &name).await {
-            Ok(mut rollout) => {
-                if let Err(error) = take_up(app, &mut rollout).await {
-                    tracing::error!(%error, rollout = %name.1, "a rollout has lost its evidence");
-                }
-                active.insert(name, rollout);
-            }
+            Ok(rollout) => found.push((name, rollout)),
             Err(error) => {
                 tracing::error!(%error, rollout = %name.1, "a rollout cannot be taken up");
             }
         }
     }
-    true
+    for (_, rollout) in &mut found {
+        show(app, rollout).await;
+    }
+    for project in projects {
+        let own = found.iter().map(|(_, rollout)| rollout);
+        let own = own.filter(|rollout| rollout.name.0 == project && !rollout.state.is_terminal());
+        if let Err(error) = recount(app, &project, own).await {
+            tracing::error!(%error, project, "running rollouts have lost their evidence");
+        }
+    }
+    for (_, rollout) in &mut found {
+        carry_on(app, rollout).await;
+    }
+    Some(found)
 }
 
 /// The names of all rollouts that have a log.
@@ -77,18 +85,38 @@ async fn started(app: &App) -> Result<Vec<Name>, StoreError> {
     Ok(names)
 }
 
-async fn take_up(app: &App, rollout: &mut Active) -> Result<(), String> {
-    app.rollouts.put_first_standing(rollout);
-    if rollout.state.is_terminal() {
-        return Ok(());
+/// Shows how a rollout stood, before anything is counted again.
+async fn show(app: &App, rollout: &mut Active) {
+    if matches!(rollout.state.lifecycle, Lifecycle::RolledBack { .. }) {
+        let kept = async { times::last(app.store()?, (&rollout.project, &rollout.name.1)).await };
+        rollout.times = kept.await.unwrap_or_default();
     }
-    let recounted = recount(app, rollout).await;
-    let record = stop_record(app, rollout);
+    app.rollouts.put_first_standing(rollout);
+}
+
+/// Carries on what was under way: a step that was intended, or a stop whose record is on disk.
+async fn carry_on(app: &App, rollout: &mut Active) {
+    let mut record = stop_record(app, rollout);
+    if rollout.state.is_terminal() {
+        if rollout.state.lifecycle != Lifecycle::Completed || record.is_none() {
+            return;
+        }
+        // Only an emergency stop undoes what is complete; the record tells who asked and why.
+        record = record.map(|change| Change {
+            purpose: match change.purpose {
+                Purpose::RollBack { reason } => Purpose::Stop {
+                    who: "the stop file".to_owned(),
+                    why: reason,
+                },
+                other => other,
+            },
+            ..change
+        });
+    }
     let event = ExecutorEvent::after_restart(&rollout.state, record);
     run_effects(app, rollout, event).await;
     // What was under way may have come to its end, and nobody looks at a rollout that ended.
     app.rollouts.put_first_standing(rollout);
-    recounted
 }
 
 /// The rollback a stop record on disk asks for.
@@ -114,34 +142,54 @@ fn stop_record(app: &App, rollout: &mut Active) -> Option<Change> {
     })
 }
 
-/// Counts again from the log of events what the rollout had counted, then follows it live.
-async fn recount(app: &App, rollout: &Active) -> Result<(), String> {
-    watch_again(app, rollout, rollout.state.started_us.unwrap_or_default());
-    for (share, at_us) in phases(app, &rollout.project, &rollout.name.1).await? {
-        watch_phase(app, rollout, share, at_us);
+/// Counts again from the log of events what a project's rollouts had counted, all of them in one
+/// reading, then follows it live.
+async fn recount(
+    app: &App,
+    project: &str,
+    rollouts: impl Iterator<Item = &Active>,
+) -> Result<(), String> {
+    let mut table = Table::default();
+    let mut is_empty = true;
+    for rollout in rollouts {
+        watch_again(app, rollout, rollout.state.started_us.unwrap_or_default());
+        match phases(app, &rollout.project, &rollout.name.1).await {
+            Ok(phases) => {
+                for (share, at_us) in phases {
+                    watch_phase(app, rollout, share, at_us);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, rollout = %rollout.name.1, "a rollout has lost its evidence");
+                app.rollouts.watches.remove(&rollout.name);
+            }
+        }
+        if let Some(watched) = app.rollouts.watches.take(&rollout.name) {
+            table.insert(rollout.name.clone(), watched);
+            is_empty = false;
+        }
     }
-    let Some(mut watched) = app.rollouts.watches.take(&rollout.name) else {
+    if is_empty {
         return Ok(());
-    };
-    let events = app.events.history(&rollout.name.0).await?;
-    // Between the last read and the insertion events could slip by; so the end is read with the
-    // table held, when there is little left to read.
-    let read = |watched: &mut Watched| {
-        let from = watched.watch.watermark();
+    }
+    let events = app.events.history(project).await?;
+    let read = |table: &mut Table, from: u64| {
+        let mut end = from;
         let mut each = |stretch: tidegate_lake::Committed| {
-            watched.follow(&stretch);
+            end = stretch.end_sequence();
+            table.follow(project, &stretch, None);
             true
         };
-        events.read_from(from, &mut each)
+        events.read_from(from, &mut each).map(|()| end)
     };
-    read(&mut watched)?;
-    app.rollouts
-        .watches
-        .insert_after(rollout.name.clone(), watched, |watched| {
-            read(watched).unwrap_or_else(|error| {
-                tracing::error!(%error, "the end of the log of events could not be counted");
-            });
-        });
+    let end = read(&mut table, 0)?;
+    // Between the last read and the insertion events could slip by; so the end is read with the
+    // table held, when there is little left to read.
+    app.rollouts.watches.adopt(table, |table| {
+        if let Err(error) = read(table, end) {
+            tracing::error!(%error, "the end of the log of events could not be counted");
+        }
+    });
     Ok(())
 }
 

@@ -61,7 +61,9 @@ pub(super) fn fires(
     };
     for number in 0..usize::try_from(BASELINE_REQUESTS).unwrap_or(usize::MAX) {
         let usual = play.usual(number);
-        play.feed(&usual, |event| watch.learn(event));
+        play.feed(&usual, |event| {
+            watch.learn(event);
+        });
     }
     watch.begin_phase(share, now_us);
     for number in 0..UNITS {
@@ -70,22 +72,29 @@ pub(super) fn fires(
             continue;
         };
         let text = play.faulty(&unit, number, arm);
-        play.feed(&text, |event| watch.count(event, 0, arm));
+        play.feed(&text, |event| {
+            watch.count(event, 0, arm);
+        });
     }
+    let state = at_share(spec, share, now_us);
+    let seen = observations_of(spec, &watch, &LogHealth::Writing, now_us);
+    plan(spec, &state, &seen, now_us).verdict == Verdict::Harmed
+}
+
+/// The state of a rollout whose first stage has just come into force at a share.
+pub(super) fn at_share(spec: &RolloutSpec, share_bp: BasisPoints, at_us: i64) -> RolloutState {
     let log = [
         RolloutEvent::Started {
-            at_us: now_us,
+            at_us,
             who: "shadow".to_owned(),
         },
         RolloutEvent::StageEntered {
-            at_us: now_us,
+            at_us,
             stage: 0,
-            share_bp: share,
+            share_bp,
         },
     ];
-    let state = RolloutState::fold(spec, &log);
-    let seen = observations_of(spec, &watch, &LogHealth::Writing, now_us);
-    plan(spec, &state, &seen, now_us).verdict == Verdict::Harmed
+    RolloutState::fold(spec, &log)
 }
 
 /// Made-up events of one guard.

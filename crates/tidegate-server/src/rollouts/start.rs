@@ -64,7 +64,9 @@ pub(crate) fn read(spec: &Value) -> Result<RolloutSpec, AppError> {
 /// A policy or flag that does not fit; storage.
 pub async fn check(app: &App, project: &str, key: &str) -> Result<StartCheck, AppError> {
     let (policy, flag) = prepare(app, project, key).await?;
-    Ok(check::prove(app, (project, key), &policy, &flag.with_rule))
+    let sources = super::sources::prove(app, project, &policy).await?;
+    let what = (&policy, &flag.with_rule);
+    Ok(check::prove(app, (project, key), what, &sources))
 }
 
 /// Starts a rollout. Nobody is exposed by this: the planner takes the first step. Guards that are
@@ -80,8 +82,10 @@ pub async fn start(
     unproven: Option<&str>,
 ) -> Result<(Standing, StartCheck), AppError> {
     let (policy, flag) = prepare(app, project, key).await?;
-    super::sources::prove(app, project, &policy).await?;
-    let check = check::prove(app, (project, key), &policy, &flag.with_rule);
+    let sources = super::sources::prove(app, project, &policy).await?;
+    super::sources::insist(&sources)?;
+    let what = (&policy, &flag.with_rule);
+    let check = check::prove(app, (project, key), what, &sources);
     if unproven.is_none() {
         check::insist(&check)?;
     }

@@ -37,6 +37,9 @@ pub const BASELINE_REQUESTS: u64 = 2_000;
 /// The most marks a unit can carry: guards with one mark, latency guards with one per quantile.
 pub const MAX_MARKS: u32 = 31;
 
+/// Time without a unit after which the next one is news.
+const SILENCE_US: i64 = 1_000_000;
+
 /// Which side of the split a unit is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {
@@ -46,12 +49,29 @@ pub enum Arm {
     Control,
 }
 
+/// What an event changed in the counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// A guard counted it: the evidence is another.
+    pub evidence: bool,
+    /// A unit was seen for the first time, for the first time in its phase, or after a silence.
+    pub units: bool,
+}
+
+impl Change {
+    /// Adds another change to this one.
+    pub const fn add(&mut self, other: Self) {
+        self.evidence |= other.evidence;
+        self.units |= other.units;
+    }
+}
+
 /// What is remembered of one unit.
 #[derive(Debug, Clone, Copy, Default)]
 struct Unit {
     /// Bit 0: seen being served something else than assigned. The others belong to guards.
     marks: u32,
-    /// The newest phase it was seen in, from 1.
+    /// The first phase, from 1, of the newest stage it was seen in.
     phase: u16,
 }
 
@@ -67,11 +87,22 @@ pub struct Watch {
     units: HashMap<u64, Unit, FxBuildHasher>,
     since_us: i64,
     phases: Vec<Phase>,
+    /// For each phase the number, from 1, of the first one of its stage: a unit is exposed once in each.
+    stage_numbers: Vec<u16>,
+    periods: Option<Periods>,
     misfits: u64,
     is_incomplete: bool,
     watermark: u64,
     as_of_us: i64,
     last_unit_us: Option<i64>,
+}
+
+/// The periods of a bake that have not begun.
+#[derive(Debug, Clone, Copy)]
+struct Periods {
+    next_us: i64,
+    length_us: i64,
+    left: usize,
 }
 
 /// One guard's counts.
@@ -117,6 +148,8 @@ impl Watch {
             units: HashMap::default(),
             since_us,
             phases: Vec::new(),
+            stage_numbers: Vec::new(),
+            periods: None,
             misfits: 0,
             is_incomplete: false,
             watermark: 0,
@@ -125,8 +158,44 @@ impl Watch {
         }
     }
 
-    /// Begins a period of constant shares at `at_us`.
+    /// Begins a period of constant shares at `at_us`, another stage than before.
     pub fn begin_phase(&mut self, treatment_bp: BasisPoints, at_us: i64) {
+        self.periods = None;
+        let number = u16::try_from(self.phases.len() + 1).unwrap_or(u16::MAX);
+        self.push_phase(treatment_bp, at_us, number);
+    }
+
+    /// Cuts the phase that has just begun into periods of a bake, so many with the first.
+    pub fn cut_into_periods(&mut self, length_us: i64, periods: usize) {
+        self.periods = self.phases.last().map(|phase| Periods {
+            next_us: phase.started_us.saturating_add(length_us),
+            length_us,
+            left: periods.saturating_sub(1),
+        });
+    }
+
+    /// Begins the next period of a bake if it is due at `at_us`; whether it did.
+    pub fn begin_period(&mut self, at_us: i64) -> bool {
+        let Some(due) = self
+            .periods
+            .as_mut()
+            .filter(|p| p.left > 0 && p.next_us <= at_us)
+        else {
+            return false;
+        };
+        let began_us = due.next_us;
+        due.next_us = due.next_us.saturating_add(due.length_us);
+        due.left -= 1;
+        let share = self.phases.last().map(|phase| phase.treatment_bp);
+        let number = self.stage_numbers.last().copied();
+        if let (Some(share), Some(number)) = (share, number) {
+            self.push_phase(share, began_us, number);
+        }
+        true
+    }
+
+    fn push_phase(&mut self, treatment_bp: BasisPoints, at_us: i64, number: u16) {
+        self.stage_numbers.push(number);
         self.phases.push(Phase {
             treatment_bp,
             control_bp: treatment_bp.complement(),
@@ -140,6 +209,12 @@ impl Watch {
                 rung.slow.push(ArmCounts::default());
             }
         }
+    }
+
+    /// The flag that is watched.
+    #[must_use]
+    pub fn flag(&self) -> &str {
+        &self.flag
     }
 
     /// Whether an event is about this rollout at all.
@@ -159,36 +234,37 @@ impl Watch {
             .checked_sub(1)
     }
 
-    /// Learns what is usual from an event of control before the first phase.
-    pub fn learn(&mut self, event: &Event) {
+    /// Learns what is usual from an event of control before the first phase; whether thresholds were
+    /// frozen by it.
+    pub fn learn(&mut self, event: &Event) -> bool {
         if event.variant(&self.flag) != Some(&self.control) {
-            return;
+            return false;
         }
-        for guard in self
-            .guards
-            .iter_mut()
+        let guards = self.guards.iter_mut();
+        guards
             .filter(|guard| guard.source.looks_at(event))
-        {
-            guard.learn(event);
-        }
+            .fold(false, |froze, guard| guard.learn(event) || froze)
     }
 
     /// Counts one event of `phase`; `assigned` is the arm the split of that phase gives its unit.
-    pub fn count(&mut self, event: &Event, phase: usize, assigned: Arm) {
+    pub fn count(&mut self, event: &Event, phase: usize, assigned: Arm) -> Change {
+        let mut change = Change::default();
         let Some(served) = event.variant(&self.flag) else {
-            return;
+            return change;
         };
         let Some(place) = self.phases.get_mut(phase) else {
-            return;
+            return change;
         };
         let unit = unit_hash(&event.unit);
         let is_new = !self.units.contains_key(&unit);
         if is_new && self.units.len() >= MAX_UNITS {
+            change.evidence = !self.is_incomplete;
             self.is_incomplete = true;
-            return;
+            return change;
         }
         if is_new {
             add(&mut place.units, assigned);
+            change.units = true;
         }
         let known = self.units.entry(unit).or_default();
         let expected = match assigned {
@@ -197,21 +273,27 @@ impl Watch {
         };
         if served != expected {
             self.misfits += u64::from(mark(&mut known.marks, MISFIT));
-            return;
+            return change;
         }
-        let number = u16::try_from(phase + 1).unwrap_or(u16::MAX);
+        let number = self.stage_numbers.get(phase).copied().unwrap_or(u16::MAX);
         if known.phase < number {
             known.phase = number;
             add(&mut place.exposed, assigned);
+            change.units = true;
         }
+        // After a silence anybody is news, known or not.
+        change.units |= self
+            .last_unit_us
+            .is_none_or(|last_us| event.received_us.saturating_sub(last_us) > SILENCE_US);
         self.last_unit_us = self.last_unit_us.max(Some(event.received_us));
         for guard in self
             .guards
             .iter_mut()
             .filter(|guard| guard.source.looks_at(event))
         {
-            guard.count(event, phase, assigned, &mut known.marks);
+            change.evidence |= guard.count(event, phase, assigned, &mut known.marks);
         }
+        change
     }
 
     /// Notes that everything below `watermark`, received by `as_of_us`, has been counted.
@@ -278,37 +360,51 @@ impl GuardCounts {
         }
     }
 
-    fn count(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) {
+    /// Counts an event for this guard; whether it made a difference.
+    fn count(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) -> bool {
         let counts = match self.source {
             GuardSource::Latency(_) => return self.count_latency(event, phase, assigned, marks),
             GuardSource::Errors(_) => event.is_failed_request(),
             GuardSource::Conversions(_) => true,
             GuardSource::Source(_) => false,
         };
-        if counts && mark(marks, 1 << self.first_mark) {
+        let is_first = counts && mark(marks, 1 << self.first_mark);
+        if is_first {
             add(&mut self.first[phase], assigned);
         }
+        is_first
     }
 
-    fn count_latency(&mut self, event: &Event, phase: usize, assigned: Arm, marks: &mut u32) {
+    fn count_latency(
+        &mut self,
+        event: &Event,
+        phase: usize,
+        assigned: Arm,
+        marks: &mut u32,
+    ) -> bool {
         let Some(latency_ms) = event.value else {
-            return;
+            return false;
         };
+        let mut is_first = false;
         for (bit, rung) in (self.first_mark..).zip(&mut self.rungs) {
             if latency_ms > rung.threshold_ms && mark(marks, 1 << bit) {
                 add(&mut rung.slow[phase], assigned);
+                is_first = true;
             }
         }
+        is_first
     }
 
-    fn learn(&mut self, event: &Event) {
+    fn learn(&mut self, event: &Event) -> bool {
         let is_latency = matches!(self.source, GuardSource::Latency(_));
         if let (true, true, Some(latency_ms)) = (is_latency, self.rungs.is_empty(), event.value) {
             self.baseline.record(latency_ms);
             if self.baseline.count() >= BASELINE_REQUESTS {
                 self.freeze();
+                return true;
             }
         }
+        false
     }
 
     fn freeze(&mut self) {
@@ -487,6 +583,35 @@ mod tests {
     }
 
     #[test]
+    fn a_bake_is_cut_into_periods_and_a_unit_is_exposed_once_in_all_of_them() {
+        let mut watch = watch(&["errors"]);
+        watch.begin_phase(BasisPoints::new(9500).unwrap(), 1000);
+        watch.cut_into_periods(100, 3);
+        for at_us in [1099, 1100, 1450, 5000] {
+            while watch.begin_period(at_us) {}
+            let mut event = request("u", "on", 1.0, at_us == 5000);
+            event.received_us = at_us;
+            let phase = watch.phase_of(&event).unwrap();
+            watch.count(&event, phase, Arm::Treatment);
+        }
+        let begun: Vec<i64> = watch
+            .phases()
+            .iter()
+            .map(|phase| phase.started_us)
+            .collect();
+        assert_eq!(begun, [0, 1000, 1100, 1200], "three periods and no more");
+        let exposed: u64 = watch
+            .phases()
+            .iter()
+            .map(|phase| phase.exposed.total())
+            .sum();
+        assert_eq!(exposed, 1);
+        assert_eq!(first(&watch, 0)[3], ONE_TREATED, "in the last period");
+        watch.begin_phase(BasisPoints::new(5000).unwrap(), 1300);
+        assert!(!watch.begin_period(9000), "another stage has no periods");
+    }
+
+    #[test]
     fn guards_look_at_their_own_requests_only() {
         let mut watch = watch(&["errors/search", "errors/checkout", "conversions/checkout"]);
         watch.count(&request("u", "on", 1.0, true), 0, Arm::Treatment);
@@ -497,7 +622,10 @@ mod tests {
             "\"unit\":\"u\",\"kind\":\"track\",\"flags\":{\"f\":\"on\"}",
             0,
         );
-        watch.count(&track, 0, Arm::Treatment);
+        let change = watch.count(&track, 0, Arm::Treatment);
         assert_eq!(first(&watch, 2), [ONE_TREATED]);
+        assert!(change.evidence && !change.units, "the unit was known");
+        let again = watch.count(&track, 0, Arm::Treatment);
+        assert_eq!(again, Change::default(), "nothing new");
     }
 }

@@ -69,6 +69,22 @@ impl House {
     pub async fn open(allowed: &[&str], commands: Vec<CommandHook>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let hand = Arc::new(Hand(AtomicI64::new(START_US)));
+        Self::over(folder, hand, allowed, commands).await
+    }
+
+    /// The same house after a restart: nothing is left but the folder, and time goes on.
+    pub async fn restarted(self, allowed: &[&str]) -> Self {
+        let Self { app, hand, folder } = self;
+        drop(app);
+        Self::over(folder, hand, allowed, Vec::new()).await
+    }
+
+    async fn over(
+        folder: tempfile::TempDir,
+        hand: Arc<Hand>,
+        allowed: &[&str],
+        commands: Vec<CommandHook>,
+    ) -> Self {
         let policy = EgressPolicy::parse(allowed).unwrap();
         let hasty = Limits {
             time: Duration::from_millis(300),
@@ -82,7 +98,8 @@ impl House {
             ..Operations::default()
         };
         let rollouts = Rollouts::default();
-        let followers = Followers::new(vec![rollouts.follower()]);
+        let followers =
+            Followers::new(vec![rollouts.follower(Arc::clone(&hand) as Arc<dyn Clock>)]);
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
@@ -111,7 +128,9 @@ impl House {
             expected: Expected::Absent,
             by: By::new(Actor::system("test"), 0),
         };
-        store.project_put(put).await.unwrap();
+        if store.project_list().await.unwrap().is_empty() {
+            store.project_put(put).await.unwrap();
+        }
         assert!(app.storage.set(Arc::new(store)).is_ok());
         tidegate_server::reconcile::once(&app, None).await;
         Self { app, hand, folder }

@@ -12,7 +12,7 @@ use tidegate_server::egress::credentials::Credentials;
 use tidegate_server::egress::policy::EgressPolicy;
 use tidegate_server::rollouts::sources::poll::{self, Fault};
 use tidegate_server::rollouts::sources::spec::SourceSpec;
-use tidegate_server::rollouts::sources::{read_due, self_test};
+use tidegate_server::rollouts::sources::{read_due, resume_self_tests, self_test};
 use tidegate_server::rollouts::{self, Standing};
 use tidegate_store::ObjectKind;
 use tokio_util::sync::CancellationToken;
@@ -284,6 +284,61 @@ async fn clustered_failures_do_not_pass_and_an_edit_takes_a_pass_away() {
     assert!(
         !may().await,
         "what was tested is not what would be asked now"
+    );
+}
+
+#[tokio::test]
+async fn a_self_test_goes_on_after_a_restart_with_what_it_had_counted() {
+    let world = World::default();
+    let counters = Arc::clone(&world);
+    let far = FarEnd::start(move |heard: &Heard| {
+        let counters = counters.lock().unwrap();
+        let found = counters.get(&heard.path[1..]).copied().unwrap_or_default();
+        Said::ok(json!({"total": found.0, "failed": found.1}))
+    });
+    let allowed = far.address.to_string();
+    let mut house = House::open(&[&allowed], Vec::new()).await;
+    let spec = http_source(&far);
+    house.put(ObjectKind::Source, "shop", spec).await.unwrap();
+    self_test::begin(&house.app, "default", "shop", ("half-a", "half-b"))
+        .await
+        .unwrap();
+    let how_far = async |house: &House| {
+        let standing = self_test::standing(&house.app, "default", "shop").await;
+        standing.unwrap()
+    };
+    // The first reading is what is counted from; thirty blocks are enough to tell.
+    for round in 0..=30_u64 {
+        if round == 20 {
+            let before = how_far(&house).await.under_way.unwrap();
+            assert!(before.contains("tell: 19 of 30 blocks"), "{before}");
+            house = house.restarted(&[&allowed]).await;
+            assert!(
+                how_far(&house).await.under_way.is_none(),
+                "nobody asked yet"
+            );
+            assert!(resume_self_tests(&house.app).await);
+        }
+        for (unit, variant) in (0..).zip(["half-a", "half-b"]) {
+            let mut world = world.lock().unwrap();
+            let counters = world.entry(variant.to_owned()).or_default();
+            *counters = (counters.0 + 500, counters.1 + 8 + (round + unit) % 3);
+        }
+        house.hand.turn(Duration::from_secs(15));
+        assert_eq!(read_due(&house.app).await, 1);
+        if round == 20 {
+            let after = how_far(&house).await.under_way.unwrap();
+            assert!(after.contains("tell: 20 of 30 blocks"), "{after}");
+        }
+    }
+    let ended = how_far(&house).await;
+    assert!(ended.may_roll_back, "{ended:?}");
+    let house = house.restarted(&[&allowed]).await;
+    assert!(resume_self_tests(&house.app).await);
+    let ended = how_far(&house).await;
+    assert!(
+        ended.under_way.is_none() && ended.may_roll_back,
+        "{ended:?}"
     );
 }
 

@@ -107,7 +107,7 @@ impl Server {
         );
         let book = AccessBook::new(Default::default(), Some(AccessBook::bootstrap_entry(ADMIN)));
         let rollouts = Rollouts::default();
-        let followers = Followers::new(vec![rollouts.follower()]);
+        let followers = Followers::new(vec![rollouts.follower(Arc::clone(&settings.clock))]);
         let app = App::new(Parts {
             storage: OnceLock::new(),
             events: Events::open(folder.path(), Arc::new(followers)).unwrap(),

@@ -287,7 +287,7 @@ fn write(log: &LogArgs, at: Moment, id: String, body: EventBody) -> anyhow::Resu
 
 const RECORDED: &str = "recorded";
 const KNOWN: &str = "known already";
-const CONFLICT: &str = "known already with other content; the first stays";
+const CONFLICT: &str = "known already with other content or another time; the first stays (name the time with --at to tell it again safely)";
 
 fn send_row(connection: &Connection, at: Moment, id: &str, body: &EventBody) -> anyhow::Result<()> {
     let (path, mut request) = match body {

@@ -160,12 +160,15 @@ impl ReceivedCommand {
             "source",
             "delivery",
             "rows",
+            "new",
             "refused",
             "notes",
         ];
         let rows = rows_of(&answer.body, &fields);
         output::table(
-            &["RECEIVED", "SOURCE", "DELIVERY", "ROWS", "REFUSED", "NOTES"],
+            &[
+                "RECEIVED", "SOURCE", "DELIVERY", "ROWS", "NEW", "REFUSED", "NOTES",
+            ],
             &rows,
         );
         Ok(())

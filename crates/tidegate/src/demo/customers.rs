@@ -1,5 +1,8 @@
 //! A shop's customers: they ask for flags over OFREP, check out, and what happened is reported.
 //!
+//! How it is reported is the scenario's choice: most services send events, one is instrumented with
+//! OpenTelemetry and sends nothing but spans.
+//!
 //! Seeded, so that the same seed meets the same luck: which checkout fails is a hash of seed,
 //! customer and change, compared with the rate that the served variant really has.
 
@@ -12,7 +15,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tidegate_metrics::unit_hash;
 
-use super::scenarios::Scenario;
+use super::scenarios::{Reports, Scenario};
+use super::spans;
 use crate::client::Connection;
 use crate::output;
 use crate::serve;
@@ -72,19 +76,23 @@ impl Crowd {
 
     /// One batch of customers, each asking for all flags and checking out once per change.
     fn visit(&self, batch_number: u64) -> Result<()> {
-        let mut events = Vec::new();
+        let (mut events, mut spans) = (Vec::new(), Vec::new());
         for position in 0..BATCH {
             let customer = (batch_number * BATCH + position) * CROWDS + self.number;
             let unit = format!("customer-{customer}");
             let served = self.served(&unit)?;
             for scenario in &self.scenarios {
                 let variant = variant_of(&served, scenario.name)?;
-                events.push(self.checkout(scenario, &unit, variant));
+                let checkout = self.checkout(scenario, &unit, variant);
+                match scenario.reports {
+                    Reports::Events => events.push(checkout.event()),
+                    Reports::Spans => spans.push(spans::span(&checkout)),
+                }
             }
         }
         self.connection
-            .post("/api/v1/events", &Value::Array(events))
-            .map(|_| ())
+            .post("/api/v1/events", &Value::Array(events))?;
+        spans::send(&self.connection, &spans)
     }
 
     fn served(&self, unit: &str) -> Result<Value> {
@@ -95,7 +103,12 @@ impl Crowd {
             .body)
     }
 
-    fn checkout(&self, scenario: &Scenario, unit: &str, variant: &str) -> Value {
+    fn checkout<'a>(
+        &self,
+        scenario: &'a Scenario,
+        unit: &'a str,
+        variant: &'a str,
+    ) -> Checkout<'a> {
         let rate = match variant {
             "on" => scenario.treatment_error_rate,
             _ => scenario.base_error_rate,
@@ -104,16 +117,41 @@ impl Crowd {
             variant == "on" && chance(&format!("slow {} {unit}", self.seed)) < scenario.slow_rate;
         let usual_ms = 80.0 + 40.0 * chance(&format!("latency {unit}"));
         let luck = chance(&format!("{} {} {unit}", self.seed, scenario.name));
-        let time = jiff::Timestamp::from_microsecond(serve::clock().now_us())
+        Checkout {
+            flag: scenario.name,
+            unit,
+            variant,
+            at_us: serve::clock().now_us(),
+            latency_ms: if is_slow { 10.0 * usual_ms } else { usual_ms },
+            has_failed: luck < rate,
+        }
+    }
+}
+
+/// One customer's checkout under one change.
+pub(super) struct Checkout<'a> {
+    pub(super) flag: &'a str,
+    pub(super) unit: &'a str,
+    pub(super) variant: &'a str,
+    /// When it ended, Unix microseconds.
+    pub(super) at_us: i64,
+    pub(super) latency_ms: f64,
+    pub(super) has_failed: bool,
+}
+
+impl Checkout<'_> {
+    /// The checkout as an event of our own.
+    fn event(&self) -> Value {
+        let time = jiff::Timestamp::from_microsecond(self.at_us)
             .map_or_else(|_| String::new(), |now| now.to_string());
         json!({
             "time": time,
-            "unit": unit,
+            "unit": self.unit,
             "kind": "request",
             "name": "checkout",
-            "value": if is_slow { 10.0 * usual_ms } else { usual_ms },
-            "properties": { "error": luck < rate },
-            "flags": { scenario.name: variant },
+            "value": self.latency_ms,
+            "properties": { "error": self.has_failed },
+            "flags": { self.flag: self.variant },
         })
     }
 }

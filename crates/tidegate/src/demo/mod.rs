@@ -1,11 +1,12 @@
 //! `tidegate demo`: the whole loop with a known truth.
 //!
 //! The demo starts a real server, plays a shop's customers against its real interfaces (OFREP in,
-//! events back), and ends by holding the server's verdicts against what it made happen. Nothing in
+//! events and OTLP spans back), and ends by holding the server's verdicts against what it made happen. Nothing in
 //! the server knows that it is a demo.
 
 mod customers;
 mod scenarios;
+mod spans;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -127,6 +128,7 @@ impl Outcome {
             "treatment_error_rate": self.scenario.treatment_error_rate,
             "slow_rate": self.scenario.slow_rate,
             "guard": self.scenario.guard,
+            "reported_over": self.scenario.reports.over(),
             "margin": 0.0,
         })
     }
@@ -137,6 +139,13 @@ fn play(connection: &Connection, seed: u64, format: Format) -> Result<bool> {
     let scenarios = scenarios::all();
     for scenario in &scenarios {
         scenario.set_up(connection)?;
+        if format == Format::Table {
+            let (over, guard) = (scenario.reports.over(), scenario.guard);
+            output::line(&format!(
+                "          {:<16} {}; guarded by {guard}, reported over {over}",
+                scenario.name, scenario.truth
+            ));
+        }
     }
     let stop = Arc::new(AtomicBool::new(false));
     let crowd = customers::come(connection, &scenarios, seed, &stop);
@@ -229,6 +238,7 @@ fn report(outcomes: &[Outcome], format: Format) -> Result<()> {
             vec![
                 outcome.scenario.name.to_owned(),
                 outcome.scenario.truth.to_owned(),
+                outcome.scenario.reports.over().to_owned(),
                 outcome.lifecycle.clone(),
                 format!("{:.2} %", outcome.share_bp as f64 / 100.0),
                 format!("{:.1} s", outcome.seconds),
@@ -245,6 +255,7 @@ fn report(outcomes: &[Outcome], format: Format) -> Result<()> {
         &[
             "CHANGE",
             "TRUTH",
+            "REPORTED OVER",
             "OUTCOME",
             "EXPOSED",
             "AFTER",

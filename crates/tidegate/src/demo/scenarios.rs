@@ -8,6 +8,33 @@ use serde_json::{Value, json};
 use crate::client::{Conditions, Connection};
 use crate::serve;
 
+/// How the service that a change is made to reports what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reports {
+    /// Events to `/api/v1/events`: a guard sees them at once.
+    Events,
+    /// OTLP spans to `/v1/traces`: a guard sees them ten seconds later, when their trace is whole.
+    Spans,
+}
+
+impl Reports {
+    /// The interface, in words.
+    pub(crate) const fn over(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Spans => "OTLP spans",
+        }
+    }
+
+    /// How old a measurement may be before it counts as missing.
+    const fn staleness_seconds(self) -> u32 {
+        match self {
+            Self::Events => 10,
+            Self::Spans => 30,
+        }
+    }
+}
+
 /// One change with its truth.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -23,6 +50,8 @@ pub(crate) struct Scenario {
     pub(crate) slow_rate: f64,
     /// The metric that guards it.
     pub(crate) guard: &'static str,
+    /// How its service reports.
+    pub(crate) reports: Reports,
     /// Whether customers use it at all.
     pub(crate) has_traffic: bool,
     /// What must have become of the rollout.
@@ -46,6 +75,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             treatment_error_rate: 0.02,
             slow_rate: 0.0,
             guard: "errors",
+            reports: Reports::Events,
             has_traffic: true,
             expected_lifecycle: "completed",
             expected_share_bp: 10_000,
@@ -57,6 +87,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             treatment_error_rate: 0.06,
             slow_rate: 0.0,
             guard: "errors",
+            reports: Reports::Events,
             has_traffic: true,
             expected_lifecycle: "rolled back",
             expected_share_bp: 0,
@@ -68,6 +99,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             treatment_error_rate: 0.02,
             slow_rate: 0.04,
             guard: "latency",
+            reports: Reports::Spans,
             has_traffic: true,
             expected_lifecycle: "rolled back",
             expected_share_bp: 0,
@@ -79,6 +111,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             treatment_error_rate: 0.02,
             slow_rate: 0.0,
             guard: "errors",
+            reports: Reports::Events,
             has_traffic: false,
             expected_lifecycle: "running",
             expected_share_bp: 100,
@@ -135,7 +168,7 @@ impl Scenario {
             "guards": [{ "metric": self.guard, "direction": "increase" }],
             "no_data": "hold",
             "at_end": "ship",
-            "staleness_seconds": 10,
+            "staleness_seconds": self.reports.staleness_seconds(),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::output::{self, Format, OutputArguments};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidegate events erase --unit user-17 --yes -o json\n\nNo answer sees \
-                  the unit from then on; files, dictionary and log are rewritten before the \
+                  the unit, or one merged with it, from then on; files, dictionary and log are rewritten before the \
                   receipt. The audit trail names the unit by bucket and ordinal only."
 )]
 pub(crate) struct EraseArguments {
@@ -44,6 +44,12 @@ pub(crate) fn run(arguments: &EraseArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let number = |name: &str| receipt[name].as_u64().unwrap_or(0);
+    let units = receipt["units"].as_array().map_or(1, Vec::len);
+    if units > 1 {
+        output::line(&format!(
+            "the person had {units} units; all of them are erased"
+        ));
+    }
     output::line(&format!(
         "erased {} events in {} files; a rescan found {}; events of that name from sequence {} on \
          are a new unit's (bucket {}, ordinal {} is never used again)",

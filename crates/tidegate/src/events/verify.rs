@@ -76,6 +76,12 @@ fn show(report: &Value, problems: &[Value]) {
             problem.as_str().unwrap_or_default()
         ));
     }
+    if number("merged_units") > 0 {
+        output::line(&format!(
+            "{} units are merged into others",
+            number("merged_units")
+        ));
+    }
     if problems.is_empty() {
         output::line("every checksum, count and order holds");
     }

@@ -68,6 +68,16 @@ pub(super) fn rows(report: &Value) -> impl Iterator<Item = &Value> {
 /// What a report rests on, and what a reader must know.
 pub(super) fn footer(report: &Value) -> String {
     let mut text = String::new();
+    if let Some(reason) = report["incomplete"]["reason"].as_str() {
+        text.push_str(&format!("INCOMPLETE: {reason}\n"));
+    }
+    for damage in report["incomplete"]["damage"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        text.push_str(&format!("  {}\n", word(damage)));
+    }
     for note in report["notes"].as_array().into_iter().flatten() {
         text.push_str(&format!("note: {}\n", word(note)));
     }

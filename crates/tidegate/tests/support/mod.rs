@@ -176,6 +176,11 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in KiB, as the kernel says.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -1,7 +1,7 @@
 //! One guard: from its observation to evidence, effect and verdict.
 
-use crate::evidence::Interval;
 use crate::evidence::combine::Share;
+use crate::evidence::{Interval, IntervalMemo};
 use crate::observation::{ArmCounts, GuardObservation, Measured, Phase, SourceStatus};
 use crate::report::GuardReport;
 use crate::spec::{Guard, RolloutSpec};
@@ -28,9 +28,8 @@ pub(super) fn judge(
     spec: &RolloutSpec,
     guard: &Guard,
     ln_weight: f64,
-    observed: Option<&GuardObservation>,
-    phases: &[Phase],
-    now_us: i64,
+    (observed, phases, now_us): (Option<&GuardObservation>, &[Phase], i64),
+    memo: &mut IntervalMemo,
 ) -> GuardFinding {
     let units = ArmCounts::sum(phases.iter().map(|p| &p.units));
     let ln_threshold = -spec.alpha.ln() - ln_weight;
@@ -53,6 +52,7 @@ pub(super) fn judge(
             age_us: observed.map(|o| now_us.saturating_sub(o.as_of_us)),
             basis: basis.to_owned(),
             remark: Some(remark),
+            late: None,
         },
         channels: Vec::new(),
         held_ln_e: f64::NEG_INFINITY,
@@ -66,7 +66,7 @@ pub(super) fn judge(
         );
     };
     let basis = basis(&observed.measured);
-    match measured::read(spec, guard, ln_weight, &observed.measured, phases) {
+    match measured::read(spec, guard, ln_weight, (&observed.measured, phases), memo) {
         Err(reason) => blank(Verdict::Invalid, basis, reason),
         Ok(reading) => {
             let (verdict, remark) = verdict(spec, observed, &reading, units, now_us);
@@ -77,6 +77,7 @@ pub(super) fn judge(
             finding.report.ln_e_safe = reading.ln_e_safe;
             finding.report.events = reading.events;
             finding.report.units = reading.units.unwrap_or(units);
+            finding.report.late = reading.late;
             finding.held_ln_e = reading.strongest_ln_e();
             if reading.may_roll_back {
                 finding.channels = reading.channels;
@@ -149,5 +150,8 @@ fn basis(measured: &Measured) -> &'static str {
         Measured::Moments { .. } => "means per arm, asymptotic",
         Measured::Values { .. } => "clipped value of each unit, exact",
         Measured::Aggregated { .. } => "aggregated counters, presumes independent requests",
+        Measured::AggregatedLadder { .. } => {
+            "aggregated histogram at frozen thresholds, presumes independent requests"
+        }
     }
 }

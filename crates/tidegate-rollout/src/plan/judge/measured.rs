@@ -3,9 +3,11 @@
 use crate::evidence::combine::Share;
 use crate::evidence::odds::{self, Outcomes, shifted_probability};
 use crate::evidence::{
-    Interval, NumericEvidence, RatioPrior, Shares, blocks, first_events, interval, moments,
+    Interval, IntervalMemo, NumericEvidence, RatioPrior, Shares, blocks, first_events, late,
+    moments,
 };
-use crate::observation::{ArmCounts, ArmMoments, Block, Measured, Phase, Rung};
+use crate::observation::{AggregatedRung, ArmCounts, ArmMoments, Block, Measured, Phase, Rung};
+use crate::report::LateReport;
 use crate::spec::{Direction, Guard, RolloutSpec};
 
 /// Coverage of reported intervals.
@@ -23,6 +25,7 @@ pub(super) struct Reading {
     pub(super) units: Option<ArmCounts>,
     pub(super) may_roll_back: bool,
     pub(super) remark: Option<String>,
+    pub(super) late: Option<LateReport>,
 }
 
 impl Reading {
@@ -40,16 +43,19 @@ pub(super) fn read(
     spec: &RolloutSpec,
     guard: &Guard,
     ln_weight: f64,
-    measured: &Measured,
-    phases: &[Phase],
+    (measured, phases): (&Measured, &[Phase]),
+    memo: &mut IntervalMemo,
 ) -> Result<Reading, String> {
     match measured {
         Measured::FirstEvents { phases: counts } => {
             let pairs = pair(phases, counts)?;
             refuse_more_events_than_units(phases, counts)?;
-            Ok(read_events(guard, ln_weight, &pairs))
+            let bake = Bake::of(spec, phases);
+            Ok(read_events(guard, ln_weight, (&pairs, bake), memo))
         }
-        Measured::LatencyLadder { rungs } => read_ladder(guard, ln_weight, rungs, phases),
+        Measured::LatencyLadder { rungs } => {
+            read_ladder((spec, guard), ln_weight, (rungs, phases), memo)
+        }
         Measured::Moments { phases: arms } => {
             refuse_impossible_moments(arms)?;
             Ok(read_moments(spec, guard, ln_weight, arms))
@@ -65,6 +71,10 @@ pub(super) fn read(
             blocks,
             self_test_passed,
         } => read_blocks(guard, ln_weight, blocks, *self_test_passed),
+        Measured::AggregatedLadder {
+            rungs,
+            self_test_passed,
+        } => read_block_ladder(guard, ln_weight, rungs, *self_test_passed),
     }
 }
 
@@ -107,21 +117,95 @@ fn refuse_more_events_than_units(phases: &[Phase], counts: &[ArmCounts]) -> Resu
     Ok(())
 }
 
-fn read_events(guard: &Guard, ln_weight: f64, pairs: &[(Shares, ArmCounts)]) -> Reading {
-    let ln_e = first_events::ln_e_value(
-        pairs.iter().copied(),
-        guard.harmless_ratio(),
-        &prior(guard.direction),
-    );
+fn read_events(
+    guard: &Guard,
+    ln_weight: f64,
+    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake>),
+    memo: &mut IntervalMemo,
+) -> Reading {
+    let (ln_e, late) = evidence(guard, &prior(guard.direction), (pairs, bake));
     Reading {
         channels: vec![Share { ln_e, ln_weight }],
-        effect: interval::ratio_interval(pairs.iter().copied(), LEVEL),
+        late,
+        effect: memo.ratio_interval(pairs, LEVEL),
         ln_e_safe: ln_e_safe(guard.direction, pairs, guard.excluded_ratio()),
         events: ArmCounts::sum(pairs.iter().map(|(_, counts)| counts)),
         units: None,
         may_roll_back: true,
         remark: None,
     }
+}
+
+/// Where the periods of a bake are among the phases.
+#[derive(Debug, Clone, Copy)]
+struct Bake {
+    /// The first of them.
+    first: usize,
+    /// When the bake began, and how long a period is.
+    since_us: i64,
+    period_us: i64,
+}
+
+impl Bake {
+    /// The newest phases, as far as they have the share of the last stage; none without a bake.
+    fn of(spec: &RolloutSpec, phases: &[Phase]) -> Option<Self> {
+        let period_us = spec.bake_period_us()?;
+        let baking = phases
+            .iter()
+            .rev()
+            .take_while(|phase| spec.bakes_at(phase.treatment_bp));
+        let first = phases.len() - baking.count();
+        Some(Self {
+            first,
+            since_us: phases.get(first)?.started_us,
+            period_us,
+        })
+    }
+
+    fn report(
+        &self,
+        guard: &Guard,
+        grid: &RatioPrior,
+        periods: &[(Shares, ArmCounts)],
+    ) -> LateReport {
+        let null = guard.harmless_ratio();
+        let strongest = late::strongest_start(periods, null, grid);
+        let after_us = |start: usize| {
+            let start = i64::try_from(start).unwrap_or_default();
+            self.since_us
+                .saturating_add(start.saturating_mul(self.period_us))
+        };
+        LateReport {
+            ln_e: late::ln_e_value(periods, null, grid),
+            periods: periods.len(),
+            since_us: strongest.map(after_us),
+        }
+    }
+}
+
+/// Evidence of first events: from the start, and of a policy with a bake also from within it. The evidence
+/// from the start takes the bake for one phase, so that its periods cost it no capital.
+fn evidence(
+    guard: &Guard,
+    grid: &RatioPrior,
+    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake>),
+) -> (f64, Option<LateReport>) {
+    let from_start = |pairs: &[(Shares, ArmCounts)]| {
+        first_events::ln_e_value(pairs.iter().copied(), guard.harmless_ratio(), grid)
+    };
+    let Some(bake) = bake else {
+        return (from_start(pairs), None);
+    };
+    let (before, periods) = pairs.split_at(bake.first.min(pairs.len()));
+    let mut merged = before.to_vec();
+    if let Some((shares, _)) = periods.first() {
+        merged.push((*shares, ArmCounts::sum(periods.iter().map(|(_, c)| c))));
+    }
+    let report = bake.report(guard, grid, periods);
+    (
+        late::combined(from_start(&merged), report.ln_e),
+        Some(report),
+    )
 }
 
 /// Evidence against harm of `excluded` or worse: bets on no change, a little harm and a little help.
@@ -143,10 +227,10 @@ fn ln_e_safe(direction: Direction, pairs: &[(Shares, ArmCounts)], excluded: f64)
 }
 
 fn read_ladder(
-    guard: &Guard,
+    (spec, guard): (&RolloutSpec, &Guard),
     ln_weight: f64,
-    rungs: &[Rung],
-    phases: &[Phase],
+    (rungs, phases): (&[Rung], &[Phase]),
+    memo: &mut IntervalMemo,
 ) -> Result<Reading, String> {
     if rungs.is_empty() {
         return Err("a latency ladder without rungs".to_owned());
@@ -157,7 +241,7 @@ fn read_ladder(
     let mut channels = Vec::with_capacity(rungs.len());
     let mut ln_e_safe = f64::INFINITY;
     for rung in rungs {
-        let reading = read_rung(guard, rung_weight, rung, phases)?;
+        let reading = read_rung((spec, guard), rung_weight, (rung, phases), memo)?;
         let strongest = reading.strongest_ln_e();
         ln_e_safe = ln_e_safe.min(reading.ln_e_safe);
         channels.extend(reading.channels.iter().copied());
@@ -185,10 +269,10 @@ fn trim(x: f64) -> f64 {
 }
 
 fn read_rung(
-    guard: &Guard,
+    (spec, guard): (&RolloutSpec, &Guard),
     ln_weight: f64,
-    rung: &Rung,
-    phases: &[Phase],
+    (rung, phases): (&Rung, &[Phase]),
+    memo: &mut IntervalMemo,
 ) -> Result<Reading, String> {
     let stable = 1.0 - rung.quantile;
     if !(1e-9..1.0).contains(&stable) || !rung.threshold_ms.is_finite() {
@@ -207,23 +291,26 @@ fn read_rung(
         .first_requests
         .as_ref()
         .filter(|_| stable >= COMMON && guard.margin == 0.0);
-    let ln_e = match with_fast {
+    let (ln_e, late) = match with_fast {
+        // Fast requests are evidence too; harm that begins late is looked for among slow ones only.
         Some(all) => {
             let outcomes = outcomes(phases, &rung.slow, all)?;
-            odds::ln_e_value(outcomes.into_iter(), stable, &prior(guard.direction))
+            let grid = prior(guard.direction);
+            (odds::ln_e_value(outcomes.into_iter(), stable, &grid), None)
         }
-        None => first_events::ln_e_value(slow.iter().copied(), guard.harmless_ratio(), &grid),
+        None => evidence(guard, &grid, (&slow, Bake::of(spec, phases))),
     };
     // A doubling of the odds is the doubling of a rate that cannot pass one.
     let excluded = shifted_probability(stable, guard.excluded_ratio()) / stable;
     Ok(Reading {
         channels: vec![Share { ln_e, ln_weight }],
-        effect: interval::ratio_interval(slow.iter().copied(), LEVEL),
+        effect: memo.ratio_interval(&slow, LEVEL),
         ln_e_safe: ln_e_safe(guard.direction, &slow, excluded),
         events: ArmCounts::sum(&rung.slow),
         units: rung.first_requests.as_ref().map(ArmCounts::sum),
         may_roll_back: true,
         remark: None,
+        late,
     })
 }
 
@@ -306,6 +393,7 @@ fn read_moments(spec: &RolloutSpec, guard: &Guard, ln_weight: f64, arms: &[ArmMo
                 moments::MIN_UNITS
             )
         }),
+        late: None,
     }
 }
 
@@ -363,7 +451,55 @@ fn read_blocks(
         units: Some(ArmCounts::sum(history.iter().map(|b| &b.requests))),
         may_roll_back: self_test_passed,
         remark,
+        late: None,
     })
+}
+
+/// A ladder over somebody else's histogram: every rung against its part of the guard's alpha. The odds form
+/// of the blocks takes fast and slow requests alike, so common rungs lose no information.
+fn read_block_ladder(
+    guard: &Guard,
+    ln_weight: f64,
+    rungs: &[AggregatedRung],
+    self_test_passed: bool,
+) -> Result<Reading, String> {
+    #[expect(clippy::cast_precision_loss, reason = "a handful of rungs")]
+    let rung_weight = ln_weight - (rungs.len() as f64).ln();
+    let mut ladder: Option<Reading> = None;
+    for rung in rungs {
+        let mut reading = read_blocks(guard, rung_weight, &rung.blocks, self_test_passed)?;
+        let name = format!(
+            "at p{} ({})",
+            trim(rung.quantile * 100.0),
+            trim(rung.threshold)
+        );
+        reading.remark = Some(match reading.remark {
+            Some(remark) => format!("{name}; {remark}"),
+            None => name,
+        });
+        ladder = Some(match ladder {
+            None => reading,
+            Some(lower) => beside(lower, reading),
+        });
+    }
+    ladder.ok_or_else(|| "a histogram without thresholds".to_owned())
+}
+
+/// Two rungs as one reading, which shows the one that speaks loudest.
+fn beside(one: Reading, other: Reading) -> Reading {
+    let ln_e_safe = one.ln_e_safe.min(other.ln_e_safe);
+    let (louder, softer) = if other.strongest_ln_e() > one.strongest_ln_e() {
+        (other, one)
+    } else {
+        (one, other)
+    };
+    let mut channels = louder.channels.clone();
+    channels.extend(softer.channels);
+    Reading {
+        channels,
+        ln_e_safe,
+        ..louder
+    }
 }
 
 /// The point estimate alone: intervals from counters would presume what the self-test must show.

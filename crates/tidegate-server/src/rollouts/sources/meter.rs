@@ -24,8 +24,6 @@ use tidegate_rollout::{ArmCounts, Block};
 const PER_LENGTH: u64 = 64;
 /// Doublings after which blocks grow no longer.
 const MOST_DOUBLINGS: u64 = 20;
-/// Readings dropped in a row after which the source is not believed.
-const DOUBTFUL: u32 = 3;
 
 /// One arm's counters at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +98,17 @@ pub enum Taken {
     Dropped(&'static str),
 }
 
-/// The counts of one guard's source.
+/// What a reading is, worse ones later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Judged {
+    Sound,
+    Baseline,
+    Torn,
+    CameBack,
+    WentBackwards,
+}
+
+/// The counts of one guard's source, or of one threshold of its histogram.
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
     last: Option<Reading>,
@@ -111,45 +119,62 @@ pub struct Meter {
     closings: u64,
     closed: Vec<Block>,
     requests: ArmCounts,
-    dropped: u64,
-    dropped_in_a_row: u32,
 }
 
 impl Meter {
     /// Takes one reading.
     pub fn take(&mut self, reading: Reading) -> Taken {
+        self.apply(reading, self.judge(reading))
+    }
+
+    /// What a reading would come to, before it is taken.
+    pub(super) fn judge(&self, reading: Reading) -> Judged {
         let Some(last) = self.last else {
-            self.rest_on(reading);
-            return Taken::Baseline;
+            return Judged::Baseline;
         };
         let pairs = || reading.each().into_iter().zip(last.each());
         if pairs().any(|(now, before)| now < before) {
-            self.rest_on(reading);
-            return self.dropped("a counter went backwards");
+            return Judged::WentBackwards;
         }
         let came_back = pairs()
             .zip(self.highest.each())
             .any(|((now, before), highest)| before < highest && now >= highest);
         if came_back {
-            self.rest_on(reading);
-            return self.dropped("a counter that had fallen came back");
+            return Judged::CameBack;
         }
         let step = reading.zip(&last, u64::saturating_sub);
         let is_torn = |arm: Counters| arm.failures > arm.requests;
         if is_torn(step.treatment) || is_torn(step.control) {
-            return self.dropped("more failures than requests");
+            return Judged::Torn;
         }
+        Judged::Sound
+    }
+
+    /// Takes a reading for what it was judged to be, or for something worse.
+    pub(super) fn apply(&mut self, reading: Reading, judged: Judged) -> Taken {
+        match judged {
+            Judged::Sound => {}
+            Judged::Baseline => {
+                self.rest_on(reading);
+                return Taken::Baseline;
+            }
+            Judged::Torn => return Taken::Dropped("more failures than requests"),
+            Judged::CameBack => {
+                self.rest_on(reading);
+                return Taken::Dropped("a counter that had fallen came back");
+            }
+            Judged::WentBackwards => {
+                self.rest_on(reading);
+                return Taken::Dropped("a counter went backwards");
+            }
+        }
+        let before = self.last.unwrap_or(reading);
+        let step = reading.zip(&before, u64::saturating_sub);
         self.rest_on(reading);
-        self.dropped_in_a_row = 0;
         self.open = self.open.zip(&step, u64::saturating_add);
         self.requests = ArmCounts::sum([&self.requests, &step.as_block().requests]);
         self.open_readings += 1;
         Taken::Counted(self.close_if_due())
-    }
-
-    /// Counts a reading that held no counter at all.
-    pub fn drop_reading(&mut self) {
-        let _ = self.dropped("");
     }
 
     /// Counts from the next reading on, as after a change of what is read.
@@ -177,18 +202,6 @@ impl Meter {
         self.requests
     }
 
-    /// Readings dropped so far.
-    #[must_use]
-    pub const fn dropped_readings(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Whether the last readings were dropped one after another.
-    #[must_use]
-    pub const fn is_doubtful(&self) -> bool {
-        self.dropped_in_a_row >= DOUBTFUL
-    }
-
     /// Whether a failure was ever counted by the source itself.
     #[must_use]
     pub fn has_failures(&self) -> bool {
@@ -204,12 +217,6 @@ impl Meter {
     fn rest_on(&mut self, reading: Reading) {
         self.highest = self.highest.zip(&reading, u64::max);
         self.last = Some(reading);
-    }
-
-    fn dropped(&mut self, why: &'static str) -> Taken {
-        self.dropped += 1;
-        self.dropped_in_a_row = self.dropped_in_a_row.saturating_add(1);
-        Taken::Dropped(why)
     }
 
     fn close_if_due(&mut self) -> Option<Block> {
@@ -317,17 +324,6 @@ mod tests {
             assert!(agrees, "{counters:?}: {taken:?}");
         }
         assert_eq!(counted(&meter), [[5, 0, 10, 1], [5, 3, 20, 0]]);
-        assert_eq!(meter.dropped_readings(), 3);
-        assert!(!meter.is_doubtful());
-        for _ in 0..3 {
-            meter.drop_reading();
-        }
-        assert!(meter.is_doubtful());
-        let _ = meter.take(reading([1007, 53, 9051, 91]));
-        assert!(
-            !meter.is_doubtful(),
-            "one good reading is enough to believe again"
-        );
     }
 
     #[test]

@@ -9,34 +9,33 @@
 //! and may roll it back only after its [`self_test`] has passed in its present revision.
 //!
 //! Closed blocks are kept in a stream of the rollout's project, with the reading that closed them:
-//! a restart goes on counting where it was.
+//! a restart goes on counting where it was, and so does a self-test under way.
 
 pub mod answer;
 pub mod meter;
 pub mod poll;
+mod proof;
 pub mod self_test;
 pub mod spec;
+pub mod tally;
 mod task;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate_rollout::{
-    ArmCounts, Block, GuardObservation, Measured, Observations, RolloutSpec, SourceStatus,
-};
+use tidegate_rollout::{ArmCounts, GuardObservation, Observations, RolloutSpec, SourceStatus};
 
 use super::{GuardSource, Name};
 use serde_json::Value;
-use tidegate_store::ObjectKind;
 
-use crate::app::objects::{self, Place};
-use crate::app::{App, AppError, Violation};
-use meter::Meter;
-use poll::Fault;
+use crate::app::{App, AppError};
+use poll::{Counted, Fault};
+pub(super) use proof::{Proof, insist, prove};
 use spec::SourceSpec;
-pub use task::read_due;
+use tally::{Closed, Outcome, Tally};
 pub(crate) use task::run;
+pub use task::{read_due, resume_self_tests};
 
 /// Longest pause between two tries of a source that fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -61,7 +60,7 @@ pub(crate) struct Tracked {
     pub(crate) since_us: i64,
     /// Whether blocks kept before a restart were taken up.
     pub(crate) is_restored: bool,
-    pub(crate) meter: Meter,
+    pub(crate) tally: Tally,
     pub(crate) status: SourceStatus,
     /// When the newest good reading was asked for.
     pub(crate) as_of_us: i64,
@@ -83,7 +82,12 @@ pub(crate) struct Tracked {
 #[derive(Debug, Default)]
 pub struct Sources {
     table: Mutex<BTreeMap<Series, Tracked>>,
+    /// What sources answered when they were last asked before a start, by project and key.
+    answers: Mutex<BTreeMap<Name, (i64, Counted)>>,
 }
+
+/// The most sources whose answers are remembered.
+const MOST_ANSWERS: usize = 1_000;
 
 impl Series {
     fn of_guard(rollout: &Name, source: &str) -> Self {
@@ -101,7 +105,7 @@ impl Tracked {
             arms: (arms.0.to_owned(), arms.1.to_owned()),
             since_us,
             is_restored: false,
-            meter: Meter::default(),
+            tally: Tally::default(),
             status: not_read_yet(),
             as_of_us: 0,
             last_traffic_us: None,
@@ -122,8 +126,8 @@ impl Tracked {
             response,
         } = fault;
         if is_impossible {
-            self.meter.drop_reading();
-            if self.meter.is_doubtful() {
+            self.tally.drop_reading();
+            if self.tally.is_doubtful() {
                 let reason = format!("asked {query:?}, got {response}");
                 self.status = SourceStatus::Untrustworthy { reason };
             }
@@ -133,29 +137,35 @@ impl Tracked {
         self.status = SourceStatus::Failed { query, response };
     }
 
-    /// Takes a reading that was asked for at `at_us`, and notes what became of it.
-    pub(crate) fn take(&mut self, reading: meter::Reading, at_us: i64) -> meter::Taken {
-        let before = self.meter.requests().total();
-        let taken = self.meter.take(reading);
-        if self.meter.requests().total() > before {
+    /// Takes what was answered to a question of `at_us`, and notes what became of it.
+    pub(crate) fn take(&mut self, counted: &Counted, at_us: i64) -> Outcome {
+        let before = self.tally.requests().total();
+        let outcome = self.tally.take(counted);
+        if self.tally.requests().total() > before {
             self.last_traffic_us = Some(at_us);
         }
-        self.note(taken, at_us);
-        taken
+        self.note(&outcome, at_us);
+        outcome
     }
 
-    fn note(&mut self, taken: meter::Taken, at_us: i64) {
+    fn note(&mut self, outcome: &Outcome, at_us: i64) {
         self.failures_in_a_row = 0;
-        match taken {
-            meter::Taken::Dropped(why) if self.meter.is_doubtful() => {
+        match outcome {
+            Outcome::Dropped(why) if self.tally.is_doubtful() => {
                 let reason = format!("reading after reading was dropped: {why}");
                 self.status = SourceStatus::Untrustworthy { reason };
             }
             // It answers, so it is not silent; that it is not newer shows in its age.
-            meter::Taken::Dropped(_) => self.status = SourceStatus::Ok,
-            meter::Taken::Baseline | meter::Taken::Counted(_) => {
+            Outcome::Dropped(_) => self.status = SourceStatus::Ok,
+            Outcome::Baseline | Outcome::Counted(_) => {
                 self.status = SourceStatus::Ok;
                 self.as_of_us = at_us;
+            }
+            Outcome::NotYet(why) => {
+                self.status = SourceStatus::Failed {
+                    query: "the thresholds of the histogram".to_owned(),
+                    response: why.clone(),
+                };
             }
         }
     }
@@ -165,17 +175,18 @@ impl Tracked {
         self.marks.len()
     }
 
-    /// Takes up a block that was closed in the `phase`-th phase, from 1, before a restart.
-    pub(crate) fn restore(&mut self, block: Block, at: meter::Reading, phase: usize) {
-        self.meter.restore(block, at);
+    /// Takes up blocks that were closed together in the `phase`-th phase, from 1, before a restart.
+    pub(crate) fn restore(&mut self, closed: &[Closed], phase: usize) {
+        closed.iter().for_each(|closed| self.tally.restore(closed));
+        let requests = closed.first().map(|closed| closed.block.requests);
         for mark in self.marks.iter_mut().skip(phase) {
-            *mark = ArmCounts::sum([&*mark, &block.requests]);
+            *mark = ArmCounts::sum([&*mark].into_iter().chain(&requests));
         }
     }
 
     fn requests_by_phase(&self) -> Vec<ArmCounts> {
         let ends = self.marks.iter().skip(1).copied();
-        let ends = ends.chain([self.meter.requests()]);
+        let ends = ends.chain([self.tally.requests()]);
         let between = |(begin, end): (&ArmCounts, ArmCounts)| ArmCounts {
             treatment: end.treatment.saturating_sub(begin.treatment),
             control: end.control.saturating_sub(begin.control),
@@ -209,7 +220,7 @@ impl Sources {
             .iter_mut()
             .filter(|(series, _)| is_of(series, rollout))
         {
-            let requests = tracked.meter.requests();
+            let requests = tracked.tally.requests();
             tracked.marks.push(requests);
         }
     }
@@ -266,12 +277,9 @@ impl Sources {
             metric: metric.to_owned(),
             source: tracked.status.clone(),
             as_of_us: tracked.as_of_us,
-            proven: tracked.meter.has_failures(),
-            dropped_samples: tracked.meter.dropped_readings(),
-            measured: Measured::Aggregated {
-                blocks: tracked.meter.blocks().to_vec(),
-                self_test_passed: tracked.passed,
-            },
+            proven: tracked.tally.has_moved(),
+            dropped_samples: tracked.tally.dropped_readings(),
+            measured: tracked.tally.measured(tracked.passed),
         })
     }
 
@@ -285,8 +293,24 @@ impl Sources {
     fn requests_by_phase(&self, rollout: &Name) -> Vec<ArmCounts> {
         let table = self.lock();
         let own = table.iter().filter(|(series, _)| is_of(series, rollout));
-        let most = own.max_by_key(|(_, tracked)| tracked.meter.requests().total());
+        let most = own.max_by_key(|(_, tracked)| tracked.tally.requests().total());
         most.map_or_else(Vec::new, |(_, tracked)| tracked.requests_by_phase())
+    }
+
+    /// Notes what a source answered, and says what it answered a second to a minute before. The older
+    /// answer stays for a minute: the longer the time between two, the better a rate is known.
+    fn note_answer(&self, source: Name, at_us: i64, counted: Counted) -> Option<(i64, Counted)> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = answers.get(&source).cloned();
+        let age_us = |(noted_us, _): &(i64, Counted)| at_us.saturating_sub(*noted_us);
+        let is_fresh = |answer: &(i64, Counted)| (0..60_000_000).contains(&age_us(answer));
+        if !before.as_ref().is_some_and(is_fresh) {
+            if answers.len() >= MOST_ANSWERS {
+                answers.clear();
+            }
+            answers.insert(source, (at_us, counted));
+        }
+        before.filter(|before| age_us(before) >= 1_000_000)
     }
 
     /// Works on one series, if it is still followed.
@@ -324,59 +348,6 @@ fn not_read_yet() -> SourceStatus {
 
 fn is_of(series: &Series, rollout: &Name) -> bool {
     !series.is_self_test && series.of == *rollout
-}
-
-/// Refuses a policy whose guards name sources that are not there, do not answer, or have never
-/// counted a request of control: such a guard could not fire.
-///
-/// # Errors
-/// Every such guard, with what was asked and what came back; storage.
-pub(super) async fn prove(app: &App, project: &str, policy: &RolloutSpec) -> Result<(), AppError> {
-    let mut violations = Vec::new();
-    for (index, guard) in policy.guards.iter().enumerate() {
-        let Some(GuardSource::Source(key)) = GuardSource::of(&guard.metric) else {
-            continue;
-        };
-        let mut refuse = |code: &str, message: String| {
-            let pointer = format!("/guards/{index}/metric");
-            violations.push(Violation::at(pointer, code, message));
-        };
-        let place = Place::parse(project, ObjectKind::Source, &key)?;
-        let object = match objects::read(app, &place).await {
-            Ok(object) => object,
-            Err(AppError::NotFound(_)) => {
-                let message = format!("there is no source {key:?}; create it first");
-                refuse("unknown-source", message);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let spec = SourceSpec::from_json(&object.spec).map_err(AppError::Invalid)?;
-        let arms = (policy.treatment.as_str(), policy.control.as_str());
-        let now_us = app.clock.now_us();
-        match poll::read(&app.operations.egress, &spec, arms, now_us).await {
-            Ok(reading) if reading.control.requests > 0 => {}
-            Ok(_) => {
-                let control = &policy.control;
-                let message =
-                    format!("the source {key:?} has not counted a request of {control:?}");
-                refuse("not-proven", message);
-            }
-            Err(fault) => {
-                let Fault {
-                    query, response, ..
-                } = fault;
-                let message =
-                    format!("the source {key:?} does not answer: asked {query:?}, got {response}");
-                refuse("not-proven", message);
-            }
-        }
-    }
-    if violations.is_empty() {
-        Ok(())
-    } else {
-        Err(AppError::Invalid(violations))
-    }
 }
 
 /// Checks a source's definition, and that its address may be reached.

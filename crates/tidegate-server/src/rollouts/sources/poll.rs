@@ -1,12 +1,12 @@
-//! Asking one source about two variants: four counters of one moment, or why there are none.
+//! Asking one source about two variants: their counters of one moment, or why there are none.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::answer::{self, NoCounter};
+use super::answer::{self, Buckets, NoCounter};
 use super::meter::{Counters, Reading};
-use super::spec::{PLACEHOLDER, Provider, SourceSpec};
+use super::spec::{Asks, PLACEHOLDER, Provider, SourceSpec};
 use crate::egress::destination::{Destination, encoded};
 use crate::egress::{Egress, EgressError, Incoming, Limits, Outgoing, Purpose};
 
@@ -26,6 +26,32 @@ pub struct Fault {
     pub response: String,
 }
 
+/// What a source counted of both variants up to one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Counted {
+    /// Requests, and what counts among them.
+    Counts(Reading),
+    /// Histograms of treatment and control.
+    Buckets(Buckets, Buckets),
+}
+
+impl Counted {
+    /// Requests of control so far.
+    #[must_use]
+    pub fn control_requests(&self) -> u64 {
+        match self {
+            Self::Counts(reading) => reading.control.requests,
+            Self::Buckets(_, control) => control.total(),
+        }
+    }
+}
+
+/// One arm of [`Counted`].
+enum Arm {
+    Counts(Counters),
+    Buckets(Buckets),
+}
+
 /// Reads the counters of (treatment, control) at `now_us`.
 ///
 /// # Errors
@@ -35,12 +61,25 @@ pub async fn read(
     source: &SourceSpec,
     (treatment, control): (&str, &str),
     now_us: i64,
-) -> Result<Reading, Fault> {
-    let (treatment, control) = tokio::try_join!(
+) -> Result<Counted, Fault> {
+    let arms = tokio::try_join!(
         read_arm(egress, source, treatment, now_us),
         read_arm(egress, source, control, now_us),
     )?;
-    Ok(Reading { treatment, control })
+    Ok(match arms {
+        (Arm::Counts(treatment), Arm::Counts(control)) => {
+            Counted::Counts(Reading { treatment, control })
+        }
+        (Arm::Buckets(treatment), Arm::Buckets(control)) => Counted::Buckets(treatment, control),
+        // Both arms are asked in one form.
+        _ => {
+            return Err(Fault {
+                is_impossible: false,
+                query: "both variants".to_owned(),
+                response: "they were answered in two forms".to_owned(),
+            });
+        }
+    })
 }
 
 async fn read_arm(
@@ -48,28 +87,44 @@ async fn read_arm(
     source: &SourceSpec,
     variant: &str,
     now_us: i64,
-) -> Result<Counters, Fault> {
+) -> Result<Arm, Fault> {
     match &source.from {
         Provider::Prometheus {
             url,
-            requests,
-            failures,
+            asks,
             delay_seconds,
         } => {
             let millis = now_us / 1000 - i64::from(*delay_seconds) * 1000;
-            let ask = |query: &str| {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "milliseconds of a date are far below 2^52"
+            )]
+            let at_seconds = millis as f64 / 1000.0;
+            let ask = async |query: &str| {
                 let query = query.replace(PLACEHOLDER, &quoted(variant));
                 let url = instant_query(url, &query, millis, source.timeout_seconds);
-                counter(egress, source, url, query, millis)
+                let answer = fetch(egress, source, &url, &query).await?;
+                Ok::<_, Fault>((query, answer))
             };
-            let (requests, failures) = tokio::try_join!(ask(requests), ask(failures))?;
-            Ok(Counters { requests, failures })
+            let count = async |query: &str| {
+                let (query, answer) = ask(query).await?;
+                answer::from_prometheus(&answer.body, at_seconds)
+                    .map_err(|reason| fault(&reason, &query, &answer))
+            };
+            match asks {
+                Asks::Counts { requests, counted } => {
+                    let (requests, failures) = tokio::try_join!(count(requests), count(counted))?;
+                    Ok(Arm::Counts(Counters { requests, failures }))
+                }
+                Asks::Buckets { buckets } => {
+                    let (query, answer) = ask(buckets).await?;
+                    answer::buckets_from_prometheus(&answer.body, at_seconds)
+                        .map(Arm::Buckets)
+                        .map_err(|reason| fault(&reason, &query, &answer))
+                }
+            }
         }
-        Provider::Http {
-            url,
-            requests,
-            failures,
-        } => {
+        Provider::Http { url, asks } => {
             let url = url.replace(PLACEHOLDER, &encoded(variant));
             let answer = fetch(egress, source, &url, &url).await?;
             let fault = |reason: &NoCounter| fault(reason, &url, &answer);
@@ -81,29 +136,17 @@ async fn read_arm(
             let at = |pointer: &str| {
                 answer::from_json(&document, pointer).map_err(|reason| fault(&reason))
             };
-            Ok(Counters {
-                requests: at(requests)?,
-                failures: at(failures)?,
-            })
+            match asks {
+                Asks::Counts { requests, counted } => Ok(Arm::Counts(Counters {
+                    requests: at(requests)?,
+                    failures: at(counted)?,
+                })),
+                Asks::Buckets { buckets } => answer::buckets_from_json(&document, buckets)
+                    .map(Arm::Buckets)
+                    .map_err(|reason| fault(&reason)),
+            }
         }
     }
-}
-
-async fn counter(
-    egress: &Egress,
-    source: &SourceSpec,
-    url: String,
-    query: String,
-    millis: i64,
-) -> Result<u64, Fault> {
-    let answer = fetch(egress, source, &url, &query).await?;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds of a date are far below 2^52"
-    )]
-    let at_seconds = millis as f64 / 1000.0;
-    answer::from_prometheus(&answer.body, at_seconds)
-        .map_err(|reason| fault(&reason, &query, &answer))
 }
 
 /// A complete answer with a status of success.

@@ -4,11 +4,13 @@
 //! control. They are read like the arms of a rollout until there is enough to tell, and judged once,
 //! at that moment ([`tidegate_rollout::evidence::self_test`]): looking earlier or again would be
 //! choosing. The outcome belongs to the revision of the source that was tested; an edit of the source
-//! takes it away. A test under way is not kept over a restart.
+//! takes it away. Of a histogram every threshold must have enough to tell, and all must pass. A test
+//! under way goes on after a restart with the blocks it had closed.
 
 use serde::{Deserialize, Serialize};
-use tidegate_rollout::evidence::self_test as evidence;
-use tidegate_store::ObjectKind;
+use tidegate_rollout::SourceStatus;
+use tidegate_rollout::evidence::self_test::SelfTest;
+use tidegate_store::{ObjectKind, StoreError};
 
 use super::{Series, Tracked};
 use crate::app::objects::{self, Place};
@@ -62,10 +64,88 @@ pub async fn begin(
     }
     let place = Place::parse(project, ObjectKind::Source, key)?;
     objects::read(app, &place).await?;
-    let series = series(&place);
-    let tracked = Tracked::new((one, other), app.clock.now_us());
-    app.rollouts.sources.lock().insert(series, tracked);
+    let under_way = UnderWay {
+        variants: [one.to_owned(), other.to_owned()],
+        since_us: app.clock.now_us(),
+    };
+    note_under_way(app, &place, Some(&under_way))
+        .await
+        .map_err(|error| objects::refusal(&error, "the self-test"))?;
+    follow(app, &place, &under_way);
     standing(app, project, key).await
+}
+
+/// A test under way, as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnderWay {
+    variants: [String; 2],
+    since_us: i64,
+}
+
+fn follow(app: &App, place: &Place, under_way: &UnderWay) {
+    let [one, other] = &under_way.variants;
+    let tracked = Tracked::new((one, other), under_way.since_us);
+    app.rollouts.sources.lock().insert(series(place), tracked);
+}
+
+/// Takes up every test that was under way.
+pub(super) async fn resume(app: &App) -> Result<(), StoreError> {
+    let store = app.store()?;
+    for project in store.project_list().await? {
+        let mut after = None;
+        loop {
+            let page = store
+                .object_list(&project.key, ObjectKind::Source, after.as_ref(), 1000)
+                .await?;
+            for object in page.objects {
+                let place = Place {
+                    project: project.key.clone(),
+                    kind: ObjectKind::Source,
+                    key: object.key,
+                };
+                let is_known = app.rollouts.sources.lock().contains_key(&series(&place));
+                if let Some(found) = under_way(app, &place).await?.filter(|_| !is_known) {
+                    follow(app, &place, &found);
+                }
+            }
+            match page.next_after {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name_under_way(place: &Place) -> String {
+    let (project, key) = (place.project.as_str(), place.key.as_str());
+    format!("source-self-test-under-way/{project}/{key}")
+}
+
+async fn note_under_way(
+    app: &App,
+    place: &Place,
+    under_way: Option<&UnderWay>,
+) -> Result<(), StoreError> {
+    let value = serde_json::to_vec(&under_way).map_err(|error| StoreError::Invalid {
+        field: "value",
+        reason: error.to_string(),
+    })?;
+    app.store()?.kv_put(&name_under_way(place), &value).await
+}
+
+async fn under_way(app: &App, place: &Place) -> Result<Option<UnderWay>, StoreError> {
+    let kept = app.store()?.kv_get(&name_under_way(place)).await?;
+    Ok(kept.and_then(|bytes| {
+        serde_json::from_slice::<Option<UnderWay>>(&bytes)
+            .ok()
+            .flatten()
+    }))
+}
+
+fn is_enough(found: &SelfTest) -> bool {
+    found.blocks >= ENOUGH.0 && found.failures >= ENOUGH.1
 }
 
 /// How a source stands with its self-test.
@@ -77,8 +157,16 @@ pub async fn standing(app: &App, project: &str, key: &str) -> Result<Standing, A
     let revision = objects::read(app, &place).await?.revision;
     let last = outcome(app, &place).await;
     let under_way = app.rollouts.sources.with(&series(&place), |tracked| {
-        let found = evidence::judge(tracked.meter.blocks());
-        format!("{}; the source: {:?}", found.reason, tracked.status)
+        let how_far = tracked.tally.self_test(is_enough).map(|found| found.reason);
+        let how_far = how_far.unwrap_or_else(|| "nothing has been counted yet".to_owned());
+        let source = match &tracked.status {
+            SourceStatus::Ok => "the source answers".to_owned(),
+            SourceStatus::Failed { query, response } => {
+                format!("the source does not: asked {query:?}, got {response}")
+            }
+            SourceStatus::Untrustworthy { reason } => format!("the source is doubted: {reason}"),
+        };
+        format!("{how_far}; {source}")
     });
     let may_roll_back = last
         .as_ref()
@@ -101,12 +189,12 @@ pub(super) async fn has_passed(app: &App, place: &Place, revision: u64) -> bool 
 pub(super) async fn judge(app: &App, series: &Series) {
     let seen = app.rollouts.sources.with(series, |tracked| {
         let revision = tracked.source.as_ref().map(|(revision, _)| *revision)?;
-        Some((evidence::judge(tracked.meter.blocks()), revision))
+        Some((tracked.tally.self_test(is_enough)?, revision))
     });
     let Some((found, revision)) = seen.flatten() else {
         return;
     };
-    if found.blocks < ENOUGH.0 || found.failures < ENOUGH.1 {
+    if !is_enough(&found) {
         return;
     }
     let outcome = Outcome {
@@ -116,8 +204,16 @@ pub(super) async fn judge(app: &App, series: &Series) {
         dispersion: found.dispersion,
         ended_us: app.clock.now_us(),
     };
+    let place = Place::parse(&series.of.0, ObjectKind::Source, &series.source);
     match keep(app, series, &outcome).await {
-        Ok(()) => drop(app.rollouts.sources.lock().remove(series)),
+        Ok(()) => {
+            drop(app.rollouts.sources.lock().remove(series));
+            if let Ok(place) = place
+                && let Err(error) = note_under_way(app, &place, None).await
+            {
+                tracing::warn!(%error, "a self-test that ended may be run again after a restart");
+            }
+        }
         Err(error) => tracing::warn!(%error, "the outcome of a self-test waits for storage"),
     }
 }

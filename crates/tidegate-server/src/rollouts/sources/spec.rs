@@ -1,7 +1,8 @@
 //! What a metric source is: an object `{kind: source, key, spec}` that a guard names as `source/KEY`.
 //!
-//! A source answers two numbers for a variant: requests so far and failures among them, as counters
-//! that only grow. `{variant}` in its queries or address stands for the variant asked about.
+//! A source answers counters for a variant, which only grow: requests so far and what counts among
+//! them (failures, or any other event), or the buckets of a histogram. `{variant}` in its queries or
+//! address stands for the variant asked about.
 //! Reading refuses everything that is wrong at once; whether the address may be reached is the
 //! business of [`crate::egress`].
 
@@ -31,14 +32,12 @@ pub struct SourceSpec {
 /// Where a source's numbers are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provider {
-    /// Two instant queries of a Prometheus server, or of anything that speaks its API.
+    /// Instant queries of a Prometheus server, or of anything that speaks its API.
     Prometheus {
         /// The server, up to where `/api/v1/query` begins.
         url: String,
-        /// Query for requests so far.
-        requests: String,
-        /// Query for failures so far.
-        failures: String,
+        /// The queries.
+        asks: Asks,
         /// How far behind now both are asked, so that every scrape of that moment is in.
         delay_seconds: u32,
     },
@@ -46,11 +45,35 @@ pub enum Provider {
     Http {
         /// The address.
         url: String,
-        /// JSON pointer to requests so far.
-        requests: String,
-        /// JSON pointer to failures so far.
-        failures: String,
+        /// JSON pointers into the document.
+        asks: Asks,
     },
+}
+
+/// What is asked of a source: queries, or JSON pointers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asks {
+    /// Two counters.
+    Counts {
+        /// Requests so far.
+        requests: String,
+        /// What counts among them.
+        counted: String,
+    },
+    /// A cumulative histogram: for each upper bound how many requests so far did not exceed it.
+    Buckets {
+        /// One series per `le`, or an object from bound to count.
+        buckets: String,
+    },
+}
+
+impl Asks {
+    fn each(&self) -> Vec<&str> {
+        match self {
+            Self::Counts { requests, counted } => vec![requests, counted],
+            Self::Buckets { buckets } => vec![buckets],
+        }
+    }
 }
 
 impl SourceSpec {
@@ -69,7 +92,7 @@ impl SourceSpec {
         let mut fields = Fields::new(object);
         let kind = fields.word("type", &["prometheus", "http"]);
         let url = fields.text("url");
-        let (requests, failures) = (fields.text("requests"), fields.text("failures"));
+        let (asks, names) = fields.asks();
         let every_seconds = fields.whole("every_seconds", 15, 1..=3600);
         let timeout_seconds = fields.whole("timeout_seconds", 5, 1..=60);
         let credential = fields.optional("credential");
@@ -81,7 +104,7 @@ impl SourceSpec {
         };
         if is_prometheus {
             check_server(&mut fields, &url);
-            for (name, query) in [("requests", &requests), ("failures", &failures)] {
+            for (name, query) in names.into_iter().zip(asks.each()) {
                 if !query.is_empty() && !query.contains(PLACEHOLDER) {
                     let cure = "must contain {variant}, which stands for the variant asked about";
                     fields.refuse(name, cure);
@@ -89,7 +112,7 @@ impl SourceSpec {
             }
         } else if kind.is_some() {
             check_address(&mut fields, &url);
-            for (name, pointer) in [("requests", &requests), ("failures", &failures)] {
+            for (name, pointer) in names.into_iter().zip(asks.each()) {
                 if !pointer.is_empty() && !pointer.starts_with('/') {
                     fields.refuse(name, "must be a JSON pointer such as /data/total");
                 }
@@ -102,16 +125,11 @@ impl SourceSpec {
         let from = if is_prometheus {
             Provider::Prometheus {
                 url: url.trim_end_matches('/').to_owned(),
-                requests,
-                failures,
+                asks,
                 delay_seconds,
             }
         } else {
-            Provider::Http {
-                url,
-                requests,
-                failures,
-            }
+            Provider::Http { url, asks }
         };
         Ok(Self {
             from,
@@ -119,6 +137,13 @@ impl SourceSpec {
             timeout_seconds,
             credential,
         })
+    }
+
+    /// Whether it answers a histogram.
+    #[must_use]
+    pub const fn is_histogram(&self) -> bool {
+        let (Provider::Prometheus { asks, .. } | Provider::Http { asks, .. }) = &self.from;
+        matches!(asks, Asks::Buckets { .. })
     }
 
     /// An address of this source, to ask the policy of egress about.
@@ -212,6 +237,33 @@ impl<'a> Fields<'a> {
         self.optional(name).unwrap_or_default()
     }
 
+    /// What is asked, with the names of the fields that say it.
+    fn asks(&mut self) -> (Asks, Vec<&'static str>) {
+        const FORMS: &str = "give `requests` with `failures` or `events`, or give `buckets` alone";
+        if self.object.contains_key("buckets") {
+            for name in ["requests", "failures", "events"] {
+                if self.get(name).is_some() {
+                    self.refuse(name, FORMS);
+                }
+            }
+            let buckets = self.text("buckets");
+            return (Asks::Buckets { buckets }, vec!["buckets"]);
+        }
+        self.known.push("buckets");
+        let requests = self.text("requests");
+        let counts = if self.object.contains_key("events") {
+            if self.get("failures").is_some() {
+                self.refuse("failures", FORMS);
+            }
+            "events"
+        } else {
+            self.known.push("events");
+            "failures"
+        };
+        let counted = self.text(counts);
+        (Asks::Counts { requests, counted }, vec!["requests", counts])
+    }
+
     fn word(&mut self, name: &'static str, words: &[&str]) -> Option<String> {
         let word = self.text(name);
         if words.contains(&word.as_str()) {
@@ -280,6 +332,13 @@ mod tests {
         let spec = SourceSpec::from_json(&http).unwrap();
         assert_eq!(spec.sample_url(), "https://s.example/variant?v=variant");
         assert_eq!(spec.every_seconds, 60);
+        assert!(!spec.is_histogram());
+        let histogram = json!({"type": "prometheus", "url": "https://p.internal:9090",
+            "buckets": "sum by (le) (d_bucket{variant=\"{variant}\"})"});
+        assert!(SourceSpec::from_json(&histogram).unwrap().is_histogram());
+        let completed = json!({"type": "http", "url": "https://s.example/{variant}",
+            "requests": "/visits", "events": "/orders"});
+        assert!(SourceSpec::from_json(&completed).is_ok());
     }
 
     #[test]
@@ -296,6 +355,9 @@ mod tests {
             pointers(json!({})),
             ["/type", "/url", "/requests", "/failures"]
         );
+        let both = json!({"type": "prometheus", "url": "https://p.internal", "buckets": "up",
+            "failures": "{variant}", "events": "{variant}"});
+        assert_eq!(pointers(both), ["/failures", "/events", "/buckets"]);
         let bad = json!({"type": "prometheus", "url": "https://p.internal?x=1", "requests": "up",
             "failures": "{variant}", "every_seconds": 0, "timeout_seconds": 61, "querry": "x"});
         let expected = [

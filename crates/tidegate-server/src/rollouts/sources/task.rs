@@ -8,10 +8,11 @@ use tidegate_store::{DeliveryId, ObjectKind, ProjectKey, StoreError, StreamAppen
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::meter::{Meter, Reading, Taken};
-use super::poll::{self, Fault};
+use super::meter::Reading;
+use super::poll::{self, Counted, Fault};
 use super::spec::SourceSpec;
-use super::{Series, self_test};
+use super::tally::{Closed, Outcome, Tally};
+use super::{Series, Tracked, self_test};
 use crate::app::App;
 use crate::app::objects::{self, Place};
 
@@ -20,17 +21,73 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Records of a stream read at a time.
 const PAGE: u32 = 1000;
 
-/// A closed block as it is kept, with the reading that closed it.
+/// Blocks that closed together, as they are kept: of plain counters one, with the reading that closed
+/// it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
+    /// 1: `block` and `at`. 2: `rungs`.
     format: u8,
     /// When the run began that it belongs to.
     since_us: i64,
     /// How many phases had begun when it closed.
     phase: usize,
-    block: Block,
-    at: Reading,
+    /// Revision of the source, where another revision is another count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    block: Option<Block>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Reading>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rungs: Vec<Closed>,
+}
+
+impl Kept {
+    fn new(series: &Series, tracked: &Tracked, closed: Vec<Closed>) -> Self {
+        let source = tracked.source.as_ref();
+        let revision = source.map(|(revision, _)| *revision);
+        let kept = Self {
+            format: 2,
+            since_us: tracked.since_us,
+            phase: tracked.phases(),
+            revision: revision.filter(|_| series.is_self_test),
+            block: None,
+            at: None,
+            rungs: Vec::new(),
+        };
+        match closed.as_slice() {
+            [
+                Closed {
+                    threshold: None,
+                    block,
+                    at,
+                },
+            ] => Self {
+                format: 1,
+                block: Some(*block),
+                at: Some(*at),
+                ..kept
+            },
+            _ => Self {
+                rungs: closed,
+                ..kept
+            },
+        }
+    }
+
+    /// The blocks; none of a format that is not known.
+    fn closed(&self) -> Vec<Closed> {
+        match (self.format, self.block, self.at) {
+            (1, Some(block), Some(at)) => vec![Closed {
+                threshold: None,
+                block,
+                at,
+            }],
+            (2, ..) => self.rungs.clone(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Reads every source that a running rollout or a self-test needs, until `shutdown`.
@@ -38,15 +95,31 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     let mut timer = tokio::time::interval(LOOK_EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut readings = JoinSet::new();
+    let mut is_resumed = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = timer.tick() => {}
             Some(_) = readings.join_next() => continue,
         }
+        if !is_resumed {
+            is_resumed = resume_self_tests(&app).await;
+        }
         for series in app.rollouts.sources.take_due(app.clock.monotonic()) {
             let app = app.clone();
             readings.spawn(async move { read(&app, &series).await });
+        }
+    }
+}
+
+/// Takes up every self-test that was under way before a restart; `false` if storage could not say
+/// which there were.
+pub async fn resume_self_tests(app: &App) -> bool {
+    match self_test::resume(app).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "self-tests of sources wait for storage");
+            false
         }
     }
 }
@@ -65,29 +138,23 @@ async fn read(app: &App, series: &Series) {
     let outcome = reading(app, series).await;
     let at_us = app.clock.now_us();
     let closed = app.rollouts.sources.with(series, |tracked| {
-        let taken = match outcome {
-            Ok(reading) => tracked.take(reading, at_us),
+        match outcome.map(|counted| tracked.take(&counted, at_us)) {
+            Ok(Outcome::Counted(closed)) if !closed.is_empty() => {
+                Some(Kept::new(series, tracked, closed))
+            }
+            Ok(_) => None,
             Err(fault) => {
                 tracked.note_fault(fault);
-                return None;
+                None
             }
-        };
-        let Taken::Counted(Some(block)) = taken else {
-            return None;
-        };
-        tracked.meter.last().map(|at| Kept {
-            format: 1,
-            since_us: tracked.since_us,
-            phase: tracked.phases(),
-            block,
-            at,
-        })
+        }
     });
     if let Some(kept) = closed.flatten() {
+        if let Err(error) = keep(app, series, &kept).await {
+            tracing::warn!(%error, source = %series.source, "a block could not be kept");
+        }
         if series.is_self_test {
             self_test::judge(app, series).await;
-        } else if let Err(error) = keep(app, series, &kept).await {
-            tracing::warn!(%error, source = %series.source, "a block could not be kept");
         }
     }
     let now = app.clock.monotonic();
@@ -95,10 +162,12 @@ async fn read(app: &App, series: &Series) {
         tracked.due = tracked.next_due(now);
         tracked.is_being_read = false;
     });
-    app.rollouts.watches.moved.notify_one();
+    if !series.is_self_test {
+        app.rollouts.look_again(&series.of);
+    }
 }
 
-async fn reading(app: &App, series: &Series) -> Result<Reading, Fault> {
+async fn reading(app: &App, series: &Series) -> Result<Counted, Fault> {
     let about_storage = |error: String| Fault {
         is_impossible: false,
         query: format!("the definition of source {}", series.source),
@@ -127,7 +196,7 @@ async fn refresh(app: &App, series: &Series) -> Result<(), String> {
     let spec = SourceSpec::from_json(&object.spec).map_err(|_| "it cannot be read".to_owned())?;
     let passed = self_test::has_passed(app, &place, object.revision).await;
     let kept = if needs_restoring(app, series) {
-        kept_blocks(app, series)
+        kept_blocks(app, series, object.revision)
             .await
             .map_err(|error| error.to_string())?
     } else {
@@ -138,9 +207,9 @@ async fn refresh(app: &App, series: &Series) -> Result<(), String> {
         let known = tracked.source.as_ref().map(|(revision, _)| *revision);
         if known.is_some_and(|known| known != object.revision) {
             if series.is_self_test {
-                tracked.meter = Meter::default();
+                tracked.tally = Tally::default();
             } else {
-                tracked.meter.rest();
+                tracked.tally.rest();
             }
         }
         tracked.source = Some((object.revision, spec));
@@ -150,7 +219,7 @@ async fn refresh(app: &App, series: &Series) -> Result<(), String> {
             // How long ago exactly is not kept; that there was traffic is.
             tracked.last_traffic_us = (!kept.is_empty()).then_some(now_us);
             for kept in kept {
-                tracked.restore(kept.block, kept.at, kept.phase);
+                tracked.restore(&kept.closed(), kept.phase);
             }
         }
     });
@@ -162,23 +231,22 @@ fn needs_restoring(app: &App, series: &Series) -> bool {
         .rollouts
         .sources
         .with(series, |tracked| tracked.is_restored);
-    !series.is_self_test && restored == Some(false)
+    restored == Some(false)
 }
 
 /// The stream of a series' blocks.
 fn stream(series: &Series) -> String {
+    if series.is_self_test {
+        return format!("source-self-test-blocks/{}", series.source);
+    }
     format!("rollout-blocks/{}/{}", series.of.1, series.source)
 }
 
 async fn keep(app: &App, series: &Series, kept: &Kept) -> Result<(), StoreError> {
-    let payload = serde_json::to_value(kept).map_err(|error| StoreError::Invalid {
-        field: "payload",
-        reason: error.to_string(),
-    })?;
     let append = StreamAppend {
         project: ProjectKey::parse(&series.of.0)?,
         stream: stream(series),
-        payload,
+        payload: crate::rollouts::journal::payload_of(kept)?,
         delivery: None::<DeliveryId>,
         expected_head: None,
         outbox: Vec::new(),
@@ -188,7 +256,7 @@ async fn keep(app: &App, series: &Series, kept: &Kept) -> Result<(), StoreError>
 }
 
 /// Blocks kept by an earlier process for the same run.
-async fn kept_blocks(app: &App, series: &Series) -> Result<Vec<Kept>, StoreError> {
+async fn kept_blocks(app: &App, series: &Series, revision: u64) -> Result<Vec<Kept>, StoreError> {
     let project = ProjectKey::parse(&series.of.0)?;
     let since_us = app
         .rollouts
@@ -204,7 +272,8 @@ async fn kept_blocks(app: &App, series: &Series) -> Result<Vec<Kept>, StoreError
         let own = page
             .into_iter()
             .filter_map(|record| serde_json::from_value::<Kept>(record.payload).ok())
-            .filter(|kept| kept.format == 1 && Some(kept.since_us) == since_us);
+            .filter(|kept| Some(kept.since_us) == since_us)
+            .filter(|kept| kept.revision.is_none_or(|tested| tested == revision));
         blocks.extend(own);
     }
 }
