@@ -4,10 +4,11 @@
 //! `tidegate-bench-ingest [SECONDS] [KIND...]`: seconds of each load (20), and which of `json`,
 //! `otlp`, `lines` and `single` (all). Each kind has a server of its own. It is first sent as much
 //! as it takes, and then, when that is in files, the goal at an even pace, which is what the
-//! latencies are of; meanwhile probes ask how soon an event is seen. A twentieth of the native requests is sent twice. In the
-//! end every event that was acknowledged must be there, once.
+//! latencies are of; meanwhile probes ask how soon an event is seen, first by guards, then by
+//! reports. A twentieth of the native requests is sent twice. In the end every event that was acknowledged must be there, once.
 //!
-//! Client and server share the machine, so the CPU seconds of both are printed.
+//! Client and server share the machine, so the CPU seconds of both are printed, and those of
+//! everybody else, without which a rate means nothing.
 
 mod client;
 mod native;
@@ -26,7 +27,7 @@ use native::{Batches, Ids};
 use otlp::{Logs, Records};
 use report::Report;
 use serde_json::Value;
-use server::{Server, cpu_of};
+use server::{Server, cpu_of, cpu_of_all};
 use visible::{Reader, get, probe};
 
 const BATCH: usize = 1_000;
@@ -100,10 +101,11 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
         time,
         ids: Ids::default(),
         stored: Rc::default(),
+        bodies: Cell::default(),
     };
     println!("\n{} for {} s", kind.what, time.as_secs());
     let probed = Cell::new(0);
-    let most = run.load(Pace::Closed, None, report).await;
+    let most = run.load(Pace::Closed, None, &probed, report).await;
     report.at_least(
         format!("{}: events per second", kind.what),
         most.events_per_second(),
@@ -112,11 +114,15 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
     );
     run.settled().await;
     let pace = Pace::PerSecond(kind.goal / kind.events_per_request);
-    let mut paced = run.load(pace, Some(&probed), report).await;
+    let live = Some(Reader::Live);
+    let mut paced = run.load(pace, live, &probed, report).await;
     if let Some(p99_ms) = kind.p99_ms {
         let what = format!("{}: p99 at {} events/s", kind.what, kind.goal);
         report.at_most(what, paced.quantile_ms(0.99), p99_ms, "ms");
     }
+    run.settled().await;
+    let reader = Some(Reader::Report);
+    run.load(pace, reader, &probed, report).await;
     println!("  peak memory {:.0} MiB", server.peak_mib());
     let expected = probed.get()
         + match kind.name {
@@ -142,27 +148,41 @@ struct Run<'a> {
     ids: Ids,
     /// Events that OTLP records became.
     stored: Rc<Cell<u64>>,
+    /// Bodies of OTLP made so far.
+    bodies: Cell<u64>,
 }
 
 impl Run<'_> {
-    async fn load(&self, pace: Pace, probed: Option<&Cell<u64>>, report: &mut Report) -> Outcome {
+    async fn load(
+        &self,
+        pace: Pace,
+        reader: Option<Reader>,
+        probed: &Cell<u64>,
+        report: &mut Report,
+    ) -> Outcome {
         let is_over = Rc::new(Cell::new(false));
-        let probe = |reader| {
+        let probes = reader.map(|reader| {
             let address = self.server.address;
-            tokio::task::spawn_local(probe(address, reader, 0, Rc::clone(&is_over)))
+            tokio::task::spawn_local(probe(address, reader, Rc::clone(&is_over)))
+        });
+        let used = || {
+            let processes = [self.server.process(), std::process::id()];
+            [cpu_of(processes[0]), cpu_of(processes[1]), cpu_of_all()]
         };
-        let probes = probed.map(|count| (count, probe(Reader::Live), probe(Reader::Report)));
-        let (server_cpu, client_cpu) = (cpu_of(self.server.process()), cpu_of(std::process::id()));
+        let before = used();
         let mut outcome = self.send(pace).await;
-        let server_cpu = cpu_of(self.server.process()) - server_cpu;
-        let client_cpu = cpu_of(std::process::id()) - client_cpu;
+        let after = used();
+        let [server_cpu, client_cpu, all_cpu] =
+            [0, 1, 2].map(|at| after[at].saturating_sub(before[at]).as_secs_f64());
         is_over.set(true);
-        let label = match pace {
-            Pace::Closed => "as fast as it takes them",
-            Pace::PerSecond(_) => "paced",
+        let label = match (pace, reader) {
+            (Pace::Closed, _) => "as fast as it takes them",
+            (Pace::PerSecond(_), Some(Reader::Report)) => "paced, while reports are made",
+            (Pace::PerSecond(_), _) => "paced",
         };
         println!(
-            "  {label}: {:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; {} told to come back",
+            "  {label}: {:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; \
+             {} told to come back",
             outcome.events_per_second(),
             outcome.quantile_ms(0.5),
             outcome.quantile_ms(0.99),
@@ -170,33 +190,29 @@ impl Run<'_> {
             outcome.refused,
         );
         println!(
-            "    CPU: server {:.1} s ({:.2} us an event), client {:.1} s, of {:.1} s on each core",
-            server_cpu.as_secs_f64(),
-            server_cpu.as_secs_f64() * 1e6 / outcome.events.max(1) as f64,
-            client_cpu.as_secs_f64(),
+            "    CPU: server {server_cpu:.1} s ({:.2} us an event), client {client_cpu:.1} s, \
+             others {:.1} s, of {:.1} s on each core; {} events not yet in files",
+            server_cpu * 1e6 / outcome.events.max(1) as f64,
+            (all_cpu - server_cpu - client_cpu).max(0.0),
             outcome.time.as_secs_f64(),
+            self.unflushed().await,
         );
-        println!(
-            "    left in the log, not yet in files: {} events",
-            self.unflushed().await
-        );
-        if let Some((count, live, reported)) = probes {
-            for (what, task) in [("live counts", live), ("a report", reported)] {
-                let mut seen = Outcome {
-                    latencies: task.await.unwrap(),
-                    ..Outcome::default()
-                };
-                count.set(count.get() + seen.latencies.len() as u64);
-                println!(
-                    "    accepted to seen by {what}: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms of {}",
-                    seen.quantile_ms(0.5),
-                    seen.quantile_ms(0.99),
-                    seen.quantile_ms(1.0),
-                    seen.latencies.len(),
-                );
-                let what = format!("{}: accepted to {what}, p99", self.kind.name);
-                report.at_most(what, seen.quantile_ms(0.99), 2000.0, "ms");
-            }
+        if let Some((reader, probes)) = reader.zip(probes) {
+            let mut seen = Outcome {
+                latencies: probes.await.unwrap(),
+                ..Outcome::default()
+            };
+            probed.set(probed.get() + seen.latencies.len() as u64);
+            let what = reader.what();
+            println!(
+                "    accepted to seen by {what}: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms of {}",
+                seen.quantile_ms(0.5),
+                seen.quantile_ms(0.99),
+                seen.quantile_ms(1.0),
+                seen.latencies.len(),
+            );
+            let what = format!("{}: accepted to seen by {what}, p99", self.kind.name);
+            report.at_most(what, seen.quantile_ms(0.99), 2000.0, "ms");
         }
         outcome
     }
@@ -235,11 +251,9 @@ impl Run<'_> {
     }
 
     async fn send_logs(&self, records: Records, pace: Pace) -> Outcome {
-        // Other bodies than in the load before, so that their units are met for the first time.
-        let seeds = (1..=BATCH_CONNECTIONS).map(|seed| match pace {
-            Pace::Closed => seed,
-            Pace::PerSecond(_) => seed + BATCH_CONNECTIONS,
-        });
+        // Other bodies than in the loads before, so that their units are met for the first time.
+        let first = self.bodies.replace(self.bodies.get() + BATCH_CONNECTIONS);
+        let seeds = first + 1..=first + BATCH_CONNECTIONS;
         let sources: Vec<_> = seeds
             .map(|seed| Logs::new(records, BATCH as u64, &self.ids, &self.stored, seed))
             .collect();

@@ -206,7 +206,10 @@ fn record(kind: Records, index: u64, unit: u64, random: &mut Random) -> Vec<u8> 
     field(
         &mut record,
         5,
-        &text_field(1, "something happened in the shop"),
+        &text_field(
+            1,
+            "something happened in the shop, and this is what was said about it at the time, for people",
+        ),
     );
     for (key, value) in &attributes {
         field(&mut record, 6, &attribute(key, value));

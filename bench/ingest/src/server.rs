@@ -99,9 +99,10 @@ fn bytes_under(folder: &Path) -> u64 {
         .sum()
 }
 
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// CPU seconds a process has used.
 pub fn cpu_of(process: u32) -> Duration {
-    const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks: f64 = fields
@@ -111,6 +112,16 @@ pub fn cpu_of(process: u32) -> Duration {
         .map(|field| field.parse::<f64>().unwrap())
         .sum();
     Duration::from_secs_f64(ticks / TICKS_PER_SECOND)
+}
+
+/// CPU seconds that all processes of the machine have used.
+pub fn cpu_of_all() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    let fields = stat.lines().next().unwrap().split_whitespace().skip(1);
+    // User, nice, system; then idle and waiting, which are none; then interrupts and theft.
+    let ticks: Vec<f64> = fields.map(|field| field.parse().unwrap()).collect();
+    let busy: f64 = ticks[..3].iter().chain(&ticks[5..8]).sum();
+    Duration::from_secs_f64(busy / TICKS_PER_SECOND)
 }
 
 fn root() -> PathBuf {

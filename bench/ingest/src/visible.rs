@@ -29,6 +29,14 @@ impl Reader {
         }
     }
 
+    /// Who that is, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Live => "live counts",
+            Self::Report => "a report",
+        }
+    }
+
     fn question(self) -> String {
         let name = self.name();
         let path = match self {
@@ -69,19 +77,14 @@ pub fn get(path: &str) -> String {
 }
 
 /// Probes until `is_over`; returns each time from the acknowledgement to the answer that counts it.
-pub async fn probe(
-    address: SocketAddr,
-    reader: Reader,
-    first_number: u64,
-    is_over: Rc<Cell<bool>>,
-) -> Vec<Duration> {
+pub async fn probe(address: SocketAddr, reader: Reader, is_over: Rc<Cell<bool>>) -> Vec<Duration> {
     let (between, again) = reader.pauses();
     let mut connection = Connection::open(address).await;
     let mut times = Vec::new();
     let name = reader.name();
     let question = reader.question();
     while !is_over.get() {
-        let number = first_number + times.len() as u64;
+        let number = times.len() as u64;
         let time = format!("{}T00:00:00Z", today());
         let body = format!(
             r#"{{"id":"01991f7e-7c01-7000-8000-{:012x}","time":"{time}","unit":"prober-{number}","kind":"track","name":"{name}","flags":{{"{name}":"on"}}}}"#,

@@ -44,6 +44,7 @@ fn journey(steps: &[u16], within_seconds: Option<u64>) -> Query {
             reentry: Reentry::Once,
             // Of the first step_view, as Q3 asks; Q2 asks for no times.
             timed_from: TimedFrom::FirstEntry,
+            key: None,
         },
         by: None,
         days: days(),

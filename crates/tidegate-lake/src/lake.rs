@@ -9,14 +9,18 @@ use crate::live::{LiveError, LiveFeed, LiveFollower};
 use crate::log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions, NoSink,
 };
-use crate::query::{self, KeptMemory, KeptMetrics, QueryError};
+use crate::query::{self, Asking, KeptMemory, KeptMetrics, QueryError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidegate_metrics::{Answer, Event, LiveLimits, PhaseCounts, Query, Watermark};
 use tokio::sync::oneshot;
 
 /// Bytes of metrics kept up between answers, where nothing is shared.
 const KEPT_BYTES: usize = 256 << 20;
+
+/// Of questions nobody gives up.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// How the lake behaves.
 #[derive(Debug, Clone, Default)]
@@ -319,11 +323,21 @@ impl Lake {
     /// # Errors
     /// [`QueryError`] if the question cannot be answered as it is put, or the disk fails.
     pub fn answer(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        let acknowledged = self.intake.log.next_sequence();
-        if let Err(error) = self.flush() {
-            tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
-        }
-        query::answer(&self.columns, &self.kept, query, threads, acknowledged)
+        self.answer_unless(query, threads, &NEVER)
+    }
+
+    /// Answers as [`Lake::answer`] does, unless whoever asked gives up meanwhile.
+    ///
+    /// # Errors
+    /// As [`Lake::answer`], and [`QueryError::GivenUp`].
+    pub fn answer_unless(
+        &self,
+        query: &Query,
+        threads: usize,
+        given_up: &AtomicBool,
+    ) -> Result<Answer, QueryError> {
+        let asking = self.asking(threads, given_up);
+        query::answer(&self.columns, &self.kept, query, asking)
     }
 
     /// Answers as [`Lake::answer`] does, from everything the question is about, whatever was kept
@@ -332,11 +346,19 @@ impl Lake {
     /// # Errors
     /// As [`Lake::answer`].
     pub fn answer_in_full(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
+        query::answer_in_full(&self.columns, query, self.asking(threads, &NEVER))
+    }
+
+    fn asking<'a>(&self, threads: usize, given_up: &'a AtomicBool) -> Asking<'a> {
         let acknowledged = self.intake.log.next_sequence();
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
         }
-        query::answer_in_full(&self.columns, query, threads, acknowledged)
+        Asking {
+            threads,
+            acknowledged,
+            given_up,
+        }
     }
 
     /// Makes units one person, each pair `(unit, into)` by itself: whatever the first did or will
@@ -372,6 +394,12 @@ impl Lake {
         };
         let receipt = self.finish_erasures(Some(hidden))?;
         receipt.map(Some).ok_or(HousekeepingError::Unfinished)
+    }
+
+    /// The names of all units that an erasure of a unit erases: those of its person, its own first.
+    #[must_use]
+    pub fn person_of(&self, unit: &str) -> Vec<Box<str>> {
+        self.columns.person_of(unit)
     }
 
     fn finish_erasures(

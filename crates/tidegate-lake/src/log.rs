@@ -59,7 +59,7 @@ pub struct LogOptions {
     /// Emptied segments kept for reuse.
     pub free_segments: usize,
     /// Bytes in memory of events that are durable and may soon be wanted by
-    /// [`EventLog::recent_from`]; beyond it the oldest are read from disk again.
+    /// [`EventLog::recent_from`]; what comes when it is full is read from disk again.
     pub recent_bytes: usize,
 }
 
@@ -239,25 +239,26 @@ struct Recent {
 }
 
 impl Recent {
+    /// Keeps a stretch if there is room. The oldest are wanted first, and giving them up here
+    /// would cost the writer the time that freeing them takes.
     fn push(&mut self, stretch: &Arc<Committed>, bytes: usize, most_bytes: usize) {
-        self.stretches.push_back((Arc::clone(stretch), bytes));
-        self.bytes += bytes;
-        while self.bytes > most_bytes {
-            self.pop();
+        if self.bytes + bytes <= most_bytes {
+            self.stretches.push_back((Arc::clone(stretch), bytes));
+            self.bytes += bytes;
         }
     }
 
-    fn pop(&mut self) {
-        if let Some((_, bytes)) = self.stretches.pop_front() {
+    /// Takes out what lies below a sequence, to be dropped when the lock is not held.
+    fn forget_below(&mut self, sequence: u64) -> Vec<Arc<Committed>> {
+        let mut forgotten = Vec::new();
+        while let Some((front, _)) = self.stretches.front()
+            && front.end_sequence() <= sequence
+            && let Some((stretch, bytes)) = self.stretches.pop_front()
+        {
             self.bytes -= bytes;
+            forgotten.push(stretch);
         }
-    }
-
-    fn forget_below(&mut self, sequence: u64) {
-        let is_below = |stretch: &Committed| stretch.end_sequence() <= sequence;
-        while self.stretches.front().is_some_and(|(s, _)| is_below(s)) {
-            self.pop();
-        }
+        forgotten
     }
 }
 
@@ -501,17 +502,21 @@ impl EventLog {
     #[must_use]
     pub fn recent_from(&self, sequence: u64, limit: usize) -> Vec<Arc<Committed>> {
         let recent = self.shared.recent();
-        let reaches = |(first, _): &(Arc<Committed>, usize)| first.first_sequence <= sequence;
-        if !recent.stretches.front().is_some_and(reaches) {
+        let holds = |(first, _): &(Arc<Committed>, usize)| {
+            (first.first_sequence..first.end_sequence()).contains(&sequence)
+        };
+        if !recent.stretches.front().is_some_and(holds) {
             return Vec::new();
         }
         let wanted = recent.stretches.iter().map(|(stretch, _)| stretch);
-        let mut count = 0;
+        let (mut count, mut next) = (0, None);
         wanted
-            .skip_while(|stretch| stretch.end_sequence() <= sequence)
             .take_while(|stretch| {
-                let is_wanted = count < limit;
+                // What there was no room for is missing in between.
+                let follows = next.is_none_or(|next| next == stretch.first_sequence);
+                let is_wanted = follows && count < limit;
                 count += stretch.events.len();
+                next = Some(stretch.end_sequence());
                 is_wanted
             })
             .map(Arc::clone)
@@ -520,7 +525,8 @@ impl EventLog {
 
     /// Says that nobody wants events below `sequence` from memory any more.
     pub fn forget_recent(&self, sequence: u64) {
-        self.shared.recent().forget_below(sequence);
+        let forgotten = self.shared.recent().forget_below(sequence);
+        drop(forgotten);
     }
 
     /// The first sequence still in the log.

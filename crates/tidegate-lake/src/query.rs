@@ -10,6 +10,7 @@
 
 mod classify;
 mod kept;
+mod keyed;
 mod names;
 mod persons;
 mod usage;
@@ -28,11 +29,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, Query, StepOrder,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, Query, StepOrder,
 };
 use tidegate_stats::StatsError;
 use worker::Worker;
 
+const DAY_US: i64 = 86_400_000_000;
 /// Filters that one pass over the events can tell apart.
 const FILTERS_AT_ONCE: usize = 64;
 
@@ -48,6 +50,20 @@ pub enum QueryError {
     /// The numbers.
     #[error(transparent)]
     Statistics(#[from] StatsError),
+    /// Whoever asked gave up.
+    #[error("the question was given up before its answer was complete")]
+    GivenUp,
+}
+
+/// How a question is to be answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// Threads, at most.
+    pub(crate) threads: usize,
+    /// Every event below this ingest sequence is acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Whether whoever asked has given up; looked at between days of a bucket.
+    pub(crate) given_up: &'a AtomicBool,
 }
 
 fn first(problems: &[DefinitionProblem]) -> String {
@@ -63,16 +79,15 @@ pub(crate) fn answer(
     store: &ColumnStore,
     kept: &KeptMetrics,
     query: &Query,
-    threads: usize,
-    acknowledged: u64,
+    asking: Asking<'_>,
 ) -> Result<Answer, QueryError> {
     let problems = query.problems();
     if !problems.is_empty() {
         return Err(QueryError::Definition(problems));
     }
     match query {
-        Query::UnitMetric { .. } => kept.answer(store, query, threads, acknowledged),
-        _ => answer_in_full(store, query, threads, acknowledged),
+        Query::UnitMetric { .. } => kept.answer(store, query, asking),
+        _ => answer_in_full(store, query, asking),
     }
 }
 
@@ -80,8 +95,7 @@ pub(crate) fn answer(
 pub(crate) fn answer_in_full(
     store: &ColumnStore,
     query: &Query,
-    threads: usize,
-    acknowledged: u64,
+    asking: Asking<'_>,
 ) -> Result<Answer, QueryError> {
     let problems = query.problems();
     if !problems.is_empty() {
@@ -89,9 +103,9 @@ pub(crate) fn answer_in_full(
     }
     let state = store.state();
     let names = Names::default();
-    let run = Run::over(store, &state, query, &names);
+    let run = Run::over(store, &state, query, &names, asking);
     let data_end_us = run.data_end_us();
-    let workers = run.all_buckets(threads)?;
+    let workers = run.all_buckets(asking.threads)?;
     let events = workers.iter().map(|worker| worker.events).sum();
     let mut findings = worker::join(query, workers)?;
     let names = names.sorted_into(&mut findings);
@@ -100,7 +114,7 @@ pub(crate) fn answer_in_full(
         names,
         watermark: state.flushed_sequence,
         aliases: state.aliases.version(),
-        acknowledged,
+        acknowledged: asking.acknowledged,
         data_end_us,
         events,
     })
@@ -127,6 +141,7 @@ fn days_to_read(query: &Query) -> (i64, i64) {
         Query::Usage { days, .. }
         | Query::Adoption { days, .. }
         | Query::Retention { days, .. } => (days.first, days.last),
+        Query::Lifecycle { days, .. } => (i64::MIN, days.last),
     }
 }
 
@@ -202,6 +217,7 @@ struct Run<'r> {
     state: &'r LakeState,
     query: &'r Query,
     names: &'r Names,
+    asking: Asking<'r>,
     /// The days to read with their files.
     days: Vec<(i64, Vec<&'r FileMeta>)>,
     end_us: i64,
@@ -215,6 +231,7 @@ impl<'r> Run<'r> {
         state: &'r LakeState,
         query: &'r Query,
         names: &'r Names,
+        asking: Asking<'r>,
     ) -> Self {
         let (first, last) = days_to_read(query);
         let days = state.days().into_iter();
@@ -223,6 +240,7 @@ impl<'r> Run<'r> {
             state,
             query,
             names,
+            asking,
             days: days
                 .filter(|(day, _)| (first..=last).contains(day))
                 .collect(),
@@ -242,6 +260,13 @@ impl<'r> Run<'r> {
     fn all_buckets(&self, threads: usize) -> Result<Vec<Worker<'_>>, QueryError> {
         let mut all = Vec::new();
         let homes = 0..self.state.buckets;
+        if let (Some(key), Query::Journey { journey, days, .. }) = (self.key(), self.query) {
+            let keyed = keyed::Keyed::new(self, key, journey, *days);
+            let reports = keyed.all(homes, threads)?.into_iter();
+            return Ok(reports
+                .map(|(report, rows)| Worker::with_journey(self, report, rows))
+                .collect());
+        }
         persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
             let nobody = Persons::default();
             let start = || Worker::new(self);
@@ -275,7 +300,18 @@ impl<'r> Run<'r> {
 
     /// Without filters, any event is activity.
     fn wants_any(&self) -> bool {
-        matches!(self.query, Query::Retention { events, .. } if events.is_empty())
+        match self.query {
+            Query::Retention { events, .. } | Query::Lifecycle { events, .. } => events.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What the events of a chain must share.
+    fn key(&self) -> Option<&'r JourneyKey> {
+        match self.query {
+            Query::Journey { journey, .. } => journey.key.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether events that match nothing matter too.
@@ -287,13 +323,16 @@ impl<'r> Run<'r> {
         let segment = self.query.grouping().and_then(|by| by.segment.as_deref());
         let filters = self.query.filters();
         let has_tests = filters.iter().any(|filter| !filter.properties.is_empty());
-        has_tests || segment.is_some()
+        has_tests || segment.is_some() || self.key().is_some()
     }
 
     /// The rows of a bucket, day by day.
-    fn blocks(&self, bucket: u16) -> Result<DayBlocks, ColumnError> {
+    fn blocks(&self, bucket: u16) -> Result<DayBlocks, QueryError> {
         let with_properties = self.with_properties();
         let days = self.days.iter().map(|(day, files)| {
+            if self.asking.given_up.load(Ordering::Relaxed) {
+                return Err(QueryError::GivenUp);
+            }
             let block = self
                 .store
                 .day_block(self.state, *day, files, bucket, with_properties);
@@ -326,7 +365,7 @@ impl<'r> Run<'r> {
             Query::UnitMetric { days, .. }
             | Query::Journey { days, .. }
             | Query::Adoption { days, .. } => *days,
-            Query::Usage { .. } | Query::Retention { .. } => Days::ALL,
+            Query::Usage { .. } | Query::Retention { .. } | Query::Lifecycle { .. } => Days::ALL,
         };
         let meant = block
             .sorts()
@@ -373,6 +412,12 @@ impl<'r> Run<'r> {
             .filter(|exposure| !is_set(merged, exposure.unit))
             .collect()
     }
+}
+
+/// The moments in which a chain may begin.
+fn entry_us(days: Days) -> Range<i64> {
+    let from = days.first.saturating_mul(DAY_US);
+    from..days.last.saturating_add(1).saturating_mul(DAY_US)
 }
 
 /// Whether a flag is set for a unit; an empty list says no of every one.

@@ -288,6 +288,32 @@ fn partly_late(numbers: &[u64]) -> Vec<Event> {
     events
 }
 
+/// Under load there is always something to flush, and a report flushes before it answers.
+#[test]
+fn a_flush_ends_while_events_keep_coming() {
+    let lake = open(&SimulatedDisk::new());
+    let is_over = AtomicBool::new(false);
+    let covered: Vec<bool> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                lake.append(events([number])).unwrap();
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let flushes = (0..20).map(|_| {
+            let acknowledged = lake.log().next_sequence();
+            lake.flush()
+                .is_ok_and(|_| lake.columns().state().flushed_sequence >= acknowledged)
+        });
+        let covered = flushes.collect();
+        is_over.store(true, Ordering::Relaxed);
+        covered
+    });
+    assert!(covered.iter().all(|is_covered| *is_covered), "{covered:?}");
+}
+
 /// What lives of a lake may show at their end.
 #[derive(Default)]
 struct Expected {

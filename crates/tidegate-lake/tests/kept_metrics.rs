@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_lake::{ColumnOptions, KeptMemory, Lake, LakeOptions, LogOptions, SimulatedDisk};
+use tidegate_lake::{
+    ColumnOptions, KeptMemory, Lake, LakeOptions, LogOptions, QueryError, SimulatedDisk,
+};
 use tidegate_metrics::{
     Answer, Days, Event, EventFilter, EventId, EventKind, Findings, GroupStatistics, Grouping,
     Measure, MetricDefinition, PropertyValue, Query, Winsorise,
@@ -286,5 +288,34 @@ fn lakes_share_one_budget_and_the_longest_unused_metric_goes_first() {
         let kept = told(&lake.answer(first, 1).unwrap());
         assert_eq!(kept, told(&lake.answer_in_full(first, 1).unwrap()));
         assert_eq!((memory.count(), memory.bytes()), (1, bytes));
+    }
+}
+
+#[test]
+fn a_question_that_is_given_up_leaves_the_next_answer_whole() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let lake = Lake::open(disk, Path::new("/lake"), options()).unwrap();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut sent = 0;
+    let mut more = || {
+        sent += 1;
+        let tree = event().new_tree(&mut runner).unwrap();
+        Event {
+            id: EventId(sent),
+            ..proptest::strategy::ValueTree::current(&tree)
+        }
+    };
+    for round in 0..3 {
+        lake.append((0..20).map(|_| more()).collect()).unwrap();
+        let given_up = std::sync::atomic::AtomicBool::new(true);
+        for query in queries() {
+            // What is new may be folded in all the same; what must be read whole is not.
+            let refused = lake.answer_unless(&query, 2, &given_up);
+            let is_given_up = matches!(refused, Err(QueryError::GivenUp));
+            assert!(is_given_up || round > 0, "{refused:?}");
+            if let Ok(full) = lake.answer_in_full(&query, 1) {
+                assert_eq!(told(&lake.answer(&query, 2).unwrap()), told(&full));
+            }
+        }
     }
 }

@@ -14,7 +14,8 @@ use tidegate_lake::{
     AliasRefusal, ColumnOptions, Lake, LakeIo, LakeOptions, LogOptions, SimulatedDisk, read_file,
 };
 use tidegate_metrics::report::{
-    Comparing, Subject, adoption_report, journey_report, metric_report, retention_report,
+    Comparing, Subject, adoption_report, journey_report, lifecycle_report, metric_report,
+    retention_report,
 };
 use tidegate_metrics::{
     Answer, Days, Event, EventFilter, EventId, EventKind, Findings, Grouping, JourneyDefinition,
@@ -168,6 +169,14 @@ fn queries() -> Vec<Query> {
             days,
             period_days: 2,
         },
+        Query::Lifecycle {
+            events: Vec::new(),
+            days: Days {
+                first: FIRST_DAY + 1,
+                last: FIRST_DAY + 4,
+            },
+            period_days: 2,
+        },
     ]
 }
 
@@ -194,6 +203,9 @@ fn told(query: &Query, answer: &Answer) -> Value {
         }
         Findings::Retention(_) => {
             retention_report(subject, query, answer, 0.05).map(|report| json!(report))
+        }
+        Findings::Lifecycle(_) => {
+            lifecycle_report(subject, query, answer, 0.05).map(|report| json!(report))
         }
         Findings::Usage(usage) => Ok(json!(format!("{:?}", usage.cells))),
     };

@@ -255,6 +255,7 @@ fn journey(order: StepOrder) -> JourneyDefinition {
         },
         reentry: Reentry::Once,
         timed_from: TimedFrom::LatestStart,
+        key: None,
     }
 }
 

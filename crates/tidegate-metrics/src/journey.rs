@@ -11,6 +11,11 @@
 //! step. Durations are those of the chain with the latest start at the unit's first arrival; the
 //! time to completion may be asked for from the unit's first entry instead.
 //!
+//! With a *key* only events with the same value of a property make a chain, and events without it
+//! are no part of the journey. What is counted is the unit, once, at the highest step that any of
+//! its values reached ("hold constant"); or each value of each unit, such as its sessions; or each
+//! value, whichever units it belongs to, such as an account.
+//!
 //! In *any order* an event that matches several steps serves the first of them, exclusions drop
 //! everything, and steps have no windows of their own.
 //!
@@ -99,6 +104,30 @@ pub struct Exclusion {
     pub after_step: usize,
 }
 
+/// What is followed and counted where events must share a property's value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    /// Units, each at the highest step that any of its values reached.
+    #[default]
+    Unit,
+    /// Each value of each unit.
+    UnitAndValue,
+    /// Each value, over all units that have it.
+    Value,
+}
+
+/// A property whose value the events of a chain share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JourneyKey {
+    /// The property.
+    pub property: String,
+    /// What is counted.
+    #[serde(default)]
+    pub counts: Counted,
+}
+
 /// A journey.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +149,9 @@ pub struct JourneyDefinition {
     /// From where the time to completion runs.
     #[serde(default, skip_serializing_if = "TimedFrom::is_latest_start")]
     pub timed_from: TimedFrom,
+    /// What the events of a chain must share besides their unit, or instead of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JourneyKey>,
 }
 
 /// Why a definition cannot be used, with a JSON pointer.

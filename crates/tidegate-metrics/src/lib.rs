@@ -15,6 +15,7 @@ mod exposure;
 mod filter;
 mod ingest;
 mod journey;
+mod lifecycle;
 mod live;
 mod measure;
 mod query;
@@ -34,9 +35,11 @@ pub use ingest::{
     Arrival, BatchError, Limits, ParsedBatch, Rejection, RejectionCode, parse_events,
 };
 pub use journey::{
-    ClassifiedEvent, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold, JourneyGroup,
-    JourneyMemory, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step, StepOrder, TimedFrom,
+    ClassifiedEvent, Counted, DefinitionProblem, Exclusion, JourneyDefinition, JourneyFold,
+    JourneyGroup, JourneyKey, JourneyMemory, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry,
+    Step, StepOrder, TimedFrom,
 };
+pub use lifecycle::{Lifecycle, LifecycleCell};
 pub use live::{
     ArmCounts, Incomplete, LatencyHistogram, LiveAggregates, LiveLimits, MAX_RUNGS, MarkError,
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,

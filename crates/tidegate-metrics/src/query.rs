@@ -5,7 +5,7 @@
 
 use crate::journey::{DefinitionProblem, JourneyDefinition, JourneyReport};
 use crate::measure::{MetricDefinition, MetricSummary};
-use crate::{Adoption, EventFilter, Retention, Usage};
+use crate::{Adoption, EventFilter, Lifecycle, Retention, Usage};
 use serde::{Deserialize, Serialize};
 
 /// The most events a usage question may name.
@@ -92,6 +92,17 @@ pub enum Query {
         /// Days in a period.
         period_days: u32,
     },
+    /// Who is new, stays, comes back and leaves, by period.
+    Lifecycle {
+        /// What counts as activity; empty means any event.
+        #[serde(default)]
+        events: Vec<EventFilter>,
+        /// The days shown; periods are counted from the first. Earlier days are read too, for who
+        /// was there before.
+        days: Days,
+        /// Days in a period.
+        period_days: u32,
+    },
 }
 
 /// What a query found. Variants and segments are texts here.
@@ -107,6 +118,8 @@ pub enum Findings {
     Adoption(Adoption),
     /// Units by period.
     Retention(Retention),
+    /// Units by what they are in each period.
+    Lifecycle(Lifecycle),
 }
 
 /// An answer and what it rests on.
@@ -154,6 +167,7 @@ impl Query {
             Self::Usage { events, .. }
             | Self::Adoption { events, .. }
             | Self::Retention { events, .. }
+            | Self::Lifecycle { events, .. }
                 if events.len() > MAX_USAGE_EVENTS =>
             {
                 problem("/events", "ask for at most 256 events at once")
@@ -161,10 +175,17 @@ impl Query {
             Self::Usage { events, .. } | Self::Adoption { events, .. } if events.is_empty() => {
                 problem("/events", "name at least one event")
             }
-            Self::Retention { period_days: 0, .. } | Self::Adoption { period_days: 0, .. } => {
+            Self::Retention { period_days: 0, .. }
+            | Self::Adoption { period_days: 0, .. }
+            | Self::Lifecycle { period_days: 0, .. } => {
                 problem("/period_days", "a period has at least one day")
             }
-            Self::Retention { days, .. } | Self::Adoption { days, .. }
+            Self::Lifecycle { days, .. } if days.last == i64::MAX => {
+                problem("/days/last", "units leave until the last day; name it")
+            }
+            Self::Retention { days, .. }
+            | Self::Adoption { days, .. }
+            | Self::Lifecycle { days, .. }
                 if days.first == i64::MIN =>
             {
                 problem(
@@ -172,7 +193,10 @@ impl Query {
                     "periods are counted from the first day; name it",
                 )
             }
-            Self::Usage { .. } | Self::Adoption { .. } | Self::Retention { .. } => Vec::new(),
+            Self::Usage { .. }
+            | Self::Adoption { .. }
+            | Self::Retention { .. }
+            | Self::Lifecycle { .. } => Vec::new(),
         }
     }
 
@@ -184,7 +208,8 @@ impl Query {
             Self::Journey { journey, .. } => journey.filters().collect(),
             Self::Usage { events, .. }
             | Self::Adoption { events, .. }
-            | Self::Retention { events, .. } => events.iter().collect(),
+            | Self::Retention { events, .. }
+            | Self::Lifecycle { events, .. } => events.iter().collect(),
         }
     }
 
@@ -194,7 +219,7 @@ impl Query {
         match self {
             Self::UnitMetric { by, .. } => Some(by),
             Self::Journey { by, .. } | Self::Adoption { by, .. } => by.as_ref(),
-            Self::Usage { .. } | Self::Retention { .. } => None,
+            Self::Usage { .. } | Self::Retention { .. } | Self::Lifecycle { .. } => None,
         }
     }
 }

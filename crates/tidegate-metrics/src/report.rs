@@ -10,6 +10,7 @@
 mod activity;
 mod comparing;
 mod journey;
+mod lifecycle;
 mod metric;
 
 #[cfg(test)]
@@ -19,12 +20,14 @@ use crate::event::id::EventId;
 use crate::event::rfc3339::format_rfc3339;
 use crate::query::{Answer, Days, Query};
 pub use activity::{AdoptionReport, RetentionReport, adoption_report, retention_report};
-pub use comparing::{Comparing, Figures, Interval, ReportMethod};
+pub use comparing::{Comparing, Figures, GroupPlan, Interval, ReportMethod, SharesAre};
 pub use journey::{JourneyTable, journey_report};
+pub use lifecycle::{LifecycleReport, lifecycle_report, stickiness_report};
 pub use metric::{MetricReport, metric_report};
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_stats::StatsError;
+use tidegate_stats::group_sequential::DesignError;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -50,6 +53,9 @@ pub enum ReportError {
     /// An option is out of range, or the numbers allow no answer.
     #[error(transparent)]
     Statistics(#[from] StatsError),
+    /// The plan of looks is no plan.
+    #[error(transparent)]
+    Plan(#[from] DesignError),
     /// The answer is to another question.
     #[error("the answer does not belong to the question")]
     Mismatch,
@@ -118,7 +124,8 @@ impl Ground {
             | Query::Journey { days, .. }
             | Query::Usage { days, .. }
             | Query::Adoption { days, .. }
-            | Query::Retention { days, .. } => *days,
+            | Query::Retention { days, .. }
+            | Query::Lifecycle { days, .. } => *days,
         };
         let text = |value: serde_json::Result<Value>| value.unwrap_or_default().to_string();
         let parts = [

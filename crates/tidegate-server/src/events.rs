@@ -44,6 +44,7 @@ pub struct Events {
     limits: Limits,
     meters: EventMeters,
     retention: Retention,
+    report_limit: Duration,
     /// Decoded rows of all projects, so that many projects need no more memory than one.
     hot_memory: HotMemory,
     /// Metrics kept up of all projects, likewise.
@@ -120,6 +121,7 @@ impl Events {
             limits: Limits::default(),
             meters: EventMeters::default(),
             retention: Retention::default(),
+            report_limit: crate::reports::USUAL_LIMIT,
             hot_memory: HotMemory::new(HOT_BYTES),
             kept_memory: KeptMemory::new(KEPT_BYTES),
         };
@@ -137,6 +139,18 @@ impl Events {
     pub fn keeping(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
+    }
+
+    /// The same, answering reports within so long.
+    #[must_use]
+    pub fn answering_within(mut self, limit: Duration) -> Self {
+        self.report_limit = limit;
+        self
+    }
+
+    /// How long a report may take.
+    pub(crate) fn report_limit(&self) -> Duration {
+        self.report_limit
     }
 
     /// For how many days a project's events are kept.

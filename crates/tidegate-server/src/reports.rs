@@ -5,11 +5,16 @@
 //! either way.
 
 mod parameters;
+mod served;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_lake::{Lake, QueryError};
 use tidegate_metrics::report::{
-    ReportError, Subject, adoption_report, journey_report, metric_report, retention_report,
+    ReportError, Subject, adoption_report, journey_report, lifecycle_report, metric_report,
+    retention_report, stickiness_report,
 };
 use tidegate_metrics::{
     Answer, DefinitionProblem, EventFilter, EventKind, Grouping, JourneyDefinition,
@@ -17,7 +22,40 @@ use tidegate_metrics::{
 };
 
 use crate::app::{AppError, Violation};
-pub use parameters::ReportParameters;
+use parameters::Violations;
+pub use parameters::{ReportParameters, RetentionView};
+pub use served::{REVISIONS, Served};
+
+/// How long a report may take unless something else is set.
+pub const USUAL_LIMIT: Duration = Duration::from_secs(600);
+/// The longest that may be set; whoever asks over HTTP waits a little longer than that.
+pub const LONGEST_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Of reports nobody gives up.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// What a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The events.
+    pub lake: &'a Lake,
+    /// The shares the flag in question has served.
+    pub served: &'a Served,
+    /// Whether whoever asked has given up.
+    pub given_up: &'a AtomicBool,
+}
+
+impl<'a> Source<'a> {
+    /// A lake by itself.
+    #[must_use]
+    pub fn of(lake: &'a Lake) -> Self {
+        Self {
+            lake,
+            served: &Served::Unknown,
+            given_up: &NEVER,
+        }
+    }
+}
 
 /// A metric or journey as it is stored.
 #[derive(Debug, Clone)]
@@ -53,34 +91,24 @@ pub(crate) fn refused(problems: Vec<DefinitionProblem>) -> AppError {
 /// # Errors
 /// What is wrong with the definition or the parameters; a disk that fails.
 pub fn metric(
-    lake: &Lake,
+    source: Source<'_>,
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let metric = MetricDefinition::from_json(&stored.spec).map_err(refused)?;
-    asked.only(&[
-        "flag", "segment", "from", "to", "control", "method", "alpha", "tune_at", "prior_sd",
-        "shares",
-    ])?;
-    let by = grouping(asked)?.ok_or_else(|| {
-        AppError::invalid(
-            "/query/flag",
-            "flag-needed",
-            "name the flag whose variants are compared",
-        )
-    })?;
-    let query = Query::UnitMetric {
-        metric,
-        by,
-        days: asked.days()?,
+    let mut wrong = Violations::default();
+    let metric = wrong.of(MetricDefinition::from_json(&stored.spec).map_err(refused));
+    wrong.of(asked.only(&COMPARING, &["shares"]));
+    let needed = || {
+        let cure = "name the flag whose variants are compared";
+        AppError::invalid("/query/flag", "flag-needed", cure)
     };
-    let answer = answer(lake, &query)?;
-    let report = metric_report(
-        stored.subject("metric"),
-        &query,
-        &answer,
-        &asked.comparing()?,
-    );
+    let by = grouping(asked).and_then(|by| by.ok_or_else(needed));
+    let (by, days) = (wrong.of(by), wrong.of(asked.days()));
+    let comparing = wrong.of(asked.comparing(source.served));
+    let (metric, by, days, comparing) = wrong.none(metric.zip(by).zip(days).zip(comparing))?;
+    let query = Query::UnitMetric { metric, by, days };
+    let answer = answer(source, &query)?;
+    let report = metric_report(stored.subject("metric"), &query, &answer, &comparing);
     document(report.map_err(|error| unreportable(&error))?)
 }
 
@@ -89,26 +117,19 @@ pub fn metric(
 /// # Errors
 /// As [`metric`].
 pub fn journey(
-    lake: &Lake,
+    source: Source<'_>,
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let journey = JourneyDefinition::from_json(&stored.spec).map_err(refused)?;
-    asked.only(&[
-        "flag", "segment", "from", "to", "control", "method", "alpha", "tune_at", "prior_sd",
-    ])?;
-    let query = Query::Journey {
-        journey,
-        by: grouping(asked)?,
-        days: asked.days()?,
-    };
-    let answer = answer(lake, &query)?;
-    let report = journey_report(
-        stored.subject("journey"),
-        &query,
-        &answer,
-        &asked.comparing()?,
-    );
+    let mut wrong = Violations::default();
+    let journey = wrong.of(JourneyDefinition::from_json(&stored.spec).map_err(refused));
+    wrong.of(asked.only(&COMPARING, &[]));
+    let (by, days) = (wrong.of(grouping(asked)), wrong.of(asked.days()));
+    let comparing = wrong.of(asked.comparing(&Served::Unknown));
+    let (journey, by, days, comparing) = wrong.none(journey.zip(by).zip(days).zip(comparing))?;
+    let query = Query::Journey { journey, by, days };
+    let answer = answer(source, &query)?;
+    let report = journey_report(stored.subject("journey"), &query, &answer, &comparing);
     document(report.map_err(|error| unreportable(&error))?)
 }
 
@@ -116,9 +137,10 @@ pub fn journey(
 ///
 /// # Errors
 /// As [`metric`].
-pub fn usage(lake: &Lake, asked: &ReportParameters) -> Result<Value, AppError> {
-    asked.only(&["flag", "segment", "from", "to", "events", "period"])?;
-    let mut events = asked.events()?;
+pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
+    let mut wrong = Violations::default();
+    wrong.of(asked.only(&["flag", "segment", "from", "to"], &["events", "period"]));
+    let mut events = asked.events();
     if let Some(flag) = asked.flag.as_deref().filter(|_| events.is_empty()) {
         // A feature's own adoption: who met it.
         events.push(EventFilter {
@@ -128,37 +150,85 @@ pub fn usage(lake: &Lake, asked: &ReportParameters) -> Result<Value, AppError> {
     }
     if events.is_empty() {
         let cure = "name events to count, or a flag whose exposures are meant";
-        return Err(AppError::invalid("/query/events", "events-needed", cure));
+        wrong.add("/query/events", "events-needed", cure);
     }
-    flush(lake)?;
+    flush(source.lake)?;
+    let days = wrong.of(asked.days_back_from(last_day(source.lake), 28));
+    let (by, period_days) = (wrong.of(grouping(asked)), wrong.of(asked.period_days(1)));
+    let (events, by, days, period_days) =
+        wrong.none(Some(events).zip(by).zip(days).zip(period_days))?;
     let query = Query::Adoption {
         events,
-        by: grouping(asked)?,
-        days: asked.days_back_from(last_day(lake), 28)?,
-        period_days: asked.period_days(1)?,
+        by,
+        days,
+        period_days,
     };
-    let answer = answer(lake, &query)?;
+    let answer = answer(source, &query)?;
     let report = adoption_report(ad_hoc("usage"), &query, &answer);
     document(report.map_err(|error| unreportable(&error))?)
 }
 
-/// In which later periods units that were active once were active again.
+/// In which later periods units that were active once were active again; or who is new, stays,
+/// comes back and leaves; or on how many days units are active.
 ///
 /// # Errors
 /// As [`metric`].
-pub fn retention(lake: &Lake, asked: &ReportParameters) -> Result<Value, AppError> {
-    asked.only(&["from", "to", "events", "period", "alpha"])?;
-    flush(lake)?;
-    let query = Query::Retention {
-        events: asked.events()?,
-        days: asked.days_back_from(last_day(lake), 84)?,
-        period_days: asked.period_days(7)?,
+pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
+    let mut wrong = Violations::default();
+    wrong.of(asked.only(&["from", "to"], &["events", "period", "alpha", "show"]));
+    flush(source.lake)?;
+    let days = wrong.of(asked.days_back_from(last_day(source.lake), 84));
+    let period_days = wrong.of(asked.period_days(7));
+    let comparing = wrong.of(asked.comparing(&Served::Unknown));
+    let events = Some(asked.events());
+    let (events, days, period_days, comparing) =
+        wrong.none(events.zip(days).zip(period_days).zip(comparing))?;
+    let view = asked.show.unwrap_or_default();
+    let query = match view {
+        RetentionView::Cohorts => Query::Retention {
+            events,
+            days,
+            period_days,
+        },
+        RetentionView::Lifecycle | RetentionView::Stickiness => Query::Lifecycle {
+            events,
+            days,
+            period_days,
+        },
     };
-    let answer = answer(lake, &query)?;
-    let alpha = asked.comparing()?.alpha;
-    let report = retention_report(ad_hoc("retention"), &query, &answer, alpha);
-    document(report.map_err(|error| unreportable(&error))?)
+    let answer = answer(source, &query)?;
+    let (subject, alpha) = (ad_hoc("retention"), comparing.alpha);
+    let report = match view {
+        RetentionView::Cohorts => {
+            retention_report(subject, &query, &answer, alpha).map(serde_json::to_value)
+        }
+        RetentionView::Lifecycle => {
+            lifecycle_report(subject, &query, &answer, alpha).map(serde_json::to_value)
+        }
+        RetentionView::Stickiness => {
+            stickiness_report(subject, &query, &answer, alpha).map(serde_json::to_value)
+        }
+    };
+    let report = report.map_err(|error| unreportable(&error))?;
+    report.map_err(|error| AppError::Internal(error.to_string()))
 }
+
+/// What reports take that compare arms.
+const COMPARING: [&str; 13] = [
+    "flag",
+    "segment",
+    "from",
+    "to",
+    "control",
+    "method",
+    "alpha",
+    "tune_at",
+    "prior_sd",
+    "n_max",
+    "looks",
+    "spending",
+    "last_look",
+];
 
 fn ad_hoc(kind: &'static str) -> Subject {
     Subject {
@@ -194,10 +264,15 @@ fn flush(lake: &Lake) -> Result<(), AppError> {
 }
 
 /// Asks the lake about everything acknowledged so far.
-fn answer(lake: &Lake, query: &Query) -> Result<Answer, AppError> {
-    flush(lake)?;
+fn answer(source: Source<'_>, query: &Query) -> Result<Answer, AppError> {
+    flush(source.lake)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    lake.answer(query, threads).map_err(|error| match error {
+    let answer = source.lake.answer_unless(query, threads, source.given_up);
+    answer.map_err(|error| match error {
+        QueryError::GivenUp => AppError::Unavailable {
+            reason: error.to_string(),
+            retry_after_seconds: 60,
+        },
         QueryError::Definition(problems) => refused(problems),
         QueryError::Statistics(error) => AppError::invalid(
             "",
@@ -220,7 +295,7 @@ fn unreportable(error: &ReportError) -> AppError {
     let pointer = match error {
         ReportError::NoControl { .. } => "/query/control",
         ReportError::Shares { .. } => "/query/shares",
-        ReportError::Statistics(_) | ReportError::Mismatch => "",
+        ReportError::Statistics(_) | ReportError::Plan(_) | ReportError::Mismatch => "",
     };
     AppError::invalid(pointer, "no-report", error.to_string())
 }

@@ -61,6 +61,8 @@ pub struct Settings {
     pub allowed_origins: AllowedOrigins,
     /// For how long events are kept.
     pub retention: Retention,
+    /// How long a report may take.
+    pub report_limit: Duration,
     /// Whom the server reaches, and what it runs.
     pub outward: Outward,
 }
@@ -220,6 +222,7 @@ pub async fn start_without_storage(
         open_door: true,
         allowed_origins: AllowedOrigins::default(),
         retention: Retention::default(),
+        report_limit: crate::reports::USUAL_LIMIT,
         outward: Outward::default(),
     };
     let (listener, address) = bind(&settings).await?;
@@ -294,7 +297,8 @@ fn open(
         data_dir,
         Arc::new(Followers::new(vec![rollouts.follower(Arc::clone(&clock))])),
     )?
-    .keeping(settings.retention.clone());
+    .keeping(settings.retention.clone())
+    .answering_within(settings.report_limit);
     let credentials = KeptCredentials::new(data_dir);
     let bootstrap = settings
         .bootstrap_token

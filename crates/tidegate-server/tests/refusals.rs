@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use support::{Server, flags, send, within};
+use support::{Server, Settings, flags, send, within};
 use tidegate_server::http::routes::{Dialect, RouteRow, Verb};
 use tokio::net::TcpStream;
 
@@ -321,5 +321,23 @@ async fn a_body_that_proves_too_large_while_it_is_read_is_refused_like_one_that_
         Dialect::Rpc,
     ] {
         assert!(answered.contains(&dialect), "{dialect:?} was never heard");
+    }
+}
+
+/// Of a project whose files nobody has opened yet, which a report waits for.
+#[tokio::test]
+async fn a_report_that_takes_too_long_is_given_up_with_the_cure() {
+    let server = Server::with(Settings {
+        report_limit: std::time::Duration::ZERO,
+        ..Settings::default()
+    })
+    .await;
+    let path = "/api/v1/projects/default/reports/retention";
+    let asked = support::json(server.address, "GET", path, &[], &Value::Null);
+    let (status, refused) = asked.await;
+    assert_eq!(status, 503, "{refused}");
+    let detail = refused["detail"].as_str().unwrap();
+    for cure in ["fewer days", "report_seconds"] {
+        assert!(detail.contains(cure), "{detail}");
     }
 }

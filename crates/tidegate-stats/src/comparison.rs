@@ -271,7 +271,7 @@ pub struct Method {
 }
 
 /// Something a reader of the answer must know.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Note {
     /// Too few events for an asymptotic statement; nothing is claimed yet.
@@ -302,6 +302,37 @@ pub enum Note {
         /// That arm.
         side: Side,
     },
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BurnIn {
+                side,
+                events,
+                needed,
+            } => write!(
+                formatter,
+                "too early: the {side} arm has {events} events, {needed} are needed before \
+                 anything is claimed"
+            ),
+            Self::BaselineNearZero => formatter.write_str(
+                "the baseline cannot be told from zero, so the relative effect is not bounded",
+            ),
+            Self::BaselineNegative => formatter
+                .write_str("the baseline is negative; relative effects are shares of its size"),
+            Self::ConstantArm { side } => write!(formatter, "the {side} arm does not vary"),
+            Self::PooledStrata { strata } => write!(
+                formatter,
+                "{strata} strata were too thin for a variance and were pooled"
+            ),
+            Self::VarianceReduction { share } => write!(
+                formatter,
+                "history removed {:+.3} % of the variance",
+                100.0 * share
+            ),
+        }
+    }
 }
 
 /// The answer; see the module documentation.

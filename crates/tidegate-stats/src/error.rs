@@ -4,10 +4,10 @@
 //! Each variant names the place and what would cure it; none is raised for an answer that is merely
 //! wide, because an unbounded set is an answer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which side of a comparison a problem is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// The arm compared against.

@@ -22,6 +22,9 @@ pub(crate) struct Connection {
     /// The project that is meant
     #[arg(long, env = "TIDEGATE_PROJECT", default_value = "default")]
     pub(crate) project: String,
+    /// Whether to wait for as long as a report may take.
+    #[arg(skip)]
+    pub(crate) is_patient: bool,
 }
 
 /// An answer that was not a refusal.
@@ -68,6 +71,23 @@ impl Connection {
     /// Reads.
     pub(crate) fn get(&self, path: &str) -> Result<Answer> {
         self.send("GET", path, None, Conditions::default())
+    }
+
+    /// Reads what may take long to compute.
+    pub(crate) fn get_patiently(&self, path: &str) -> Result<Answer> {
+        self.patiently().get(path)
+    }
+
+    /// Acts, where that may take long.
+    pub(crate) fn post_patiently(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.patiently().post(path, body)
+    }
+
+    fn patiently(&self) -> Self {
+        Self {
+            is_patient: true,
+            ..self.clone()
+        }
     }
 
     /// Acts or creates.
@@ -220,7 +240,7 @@ impl Connection {
     }
 
     fn exchange(&self, request: ureq::http::Request<Vec<u8>>) -> Result<(u16, String)> {
-        let mut response = agent().run(request).with_context(|| {
+        let mut response = agent(self.is_patient).run(request).with_context(|| {
             format!(
                 "no answer from {}; is `tidegate serve` running there?",
                 self.server
@@ -247,13 +267,25 @@ impl Answer {
     }
 }
 
-/// One agent for the process, so that connections are reused.
-fn agent() -> &'static ureq::Agent {
-    static AGENT: OnceLock<ureq::Agent> = OnceLock::new();
-    AGENT.get_or_init(|| {
+/// How long an answer is waited for.
+const USUAL_WAIT: Duration = Duration::from_secs(30);
+/// The same of a report: longer than any server lets one take.
+const LONG_WAIT: Duration =
+    tidegate_server::reports::LONGEST_LIMIT.saturating_add(Duration::from_secs(60));
+
+/// One agent each for the process, so that connections are reused.
+fn agent(is_patient: bool) -> &'static ureq::Agent {
+    static USUAL: OnceLock<ureq::Agent> = OnceLock::new();
+    static PATIENT: OnceLock<ureq::Agent> = OnceLock::new();
+    let (agent, wait) = match is_patient {
+        true => (&PATIENT, LONG_WAIT),
+        false => (&USUAL, USUAL_WAIT),
+    };
+    agent.get_or_init(|| {
         ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
+            .timeout_connect(Some(USUAL_WAIT))
+            .timeout_global(Some(wait))
             .build()
             .into()
     })
@@ -349,6 +381,7 @@ mod tests {
             server: "http://127.0.0.1:1".to_owned(),
             token: None,
             project: "default".to_owned(),
+            is_patient: false,
         };
         let body = json!({"title": "t", "detail": "2 rules are broken", "violations": [
             {"pointer": "/state", "message": "must be ENABLED or DISABLED"},

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -20,7 +21,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8800";
 const DEFAULT_DATA_DIR: &str = "tidegate-data";
 
 /// The settings a file may have.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 13] = [
     "data_dir",
     "listen",
     "requests_per_second",
@@ -33,6 +34,7 @@ pub(crate) const KEYS: [&str; 12] = [
     "command_hooks",
     "keep_events_days",
     "keep_events_days_of",
+    "report_seconds",
 ];
 
 /// Settings on the command line and in the environment, for every command that takes them.
@@ -78,6 +80,9 @@ pub(crate) struct SettingArguments {
     /// Days of events to keep; without it they are kept for ever
     #[arg(long, env = "TIDEGATE_KEEP_EVENTS_DAYS", value_name = "DAYS")]
     keep_events_days: Option<u32>,
+    /// Seconds a report may take, at most 3600 [default: 600]
+    #[arg(long, env = "TIDEGATE_REPORT_SECONDS", value_name = "SECONDS")]
+    report_seconds: Option<u64>,
 }
 
 impl SettingArguments {
@@ -101,6 +106,7 @@ impl SettingArguments {
             command_hooks: None,
             keep_events_days: self.keep_events_days,
             keep_events_days_of: None,
+            report_seconds: self.report_seconds,
         }
     }
 }
@@ -133,6 +139,8 @@ pub(crate) struct Config {
     pub(crate) keep_events_days: Option<u32>,
     /// The same by project.
     pub(crate) keep_events_days_of: Option<BTreeMap<String, u32>>,
+    /// Seconds a report may take.
+    pub(crate) report_seconds: Option<u64>,
 }
 
 impl Config {
@@ -162,6 +170,11 @@ impl Config {
             .context("allowed_origins")
     }
 
+    pub(crate) fn report_limit(&self) -> Duration {
+        self.report_seconds
+            .map_or(tidegate_server::reports::USUAL_LIMIT, Duration::from_secs)
+    }
+
     pub(crate) fn retention(&self) -> Retention {
         Retention {
             days: self.keep_events_days,
@@ -175,6 +188,12 @@ impl Config {
         outward::resolve(self)?;
         self.bootstrap_token()?;
         tidegate_store::ProjectKey::parse(self.flagd_project()).context("flagd_project")?;
+        let longest = tidegate_server::reports::LONGEST_LIMIT;
+        ensure!(
+            !self.report_limit().is_zero() && self.report_limit() <= longest,
+            "report_seconds must be 1 to {}; for more, ask a stopped server's folder by --data-dir",
+            longest.as_secs()
+        );
         let retention = self.retention();
         let mut days = retention.days_of.values().chain(&retention.days);
         ensure!(
@@ -214,6 +233,7 @@ pub(crate) fn resolve(file: Option<&Path>, given: Config) -> Result<Config> {
         command_hooks: from_file.command_hooks,
         keep_events_days: given.keep_events_days.or(from_file.keep_events_days),
         keep_events_days_of: given.keep_events_days_of.or(from_file.keep_events_days_of),
+        report_seconds: given.report_seconds.or(from_file.report_seconds),
     })
 }
 

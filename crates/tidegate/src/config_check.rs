@@ -114,10 +114,11 @@ fn resolved(config: &Config) -> Config {
         command_hooks: config.command_hooks.clone(),
         keep_events_days: config.keep_events_days,
         keep_events_days_of: config.keep_events_days_of.clone(),
+        report_seconds: Some(config.report_limit().as_secs()),
     }
 }
 
-fn values(config: &Config) -> [(&'static str, Value); 12] {
+fn values(config: &Config) -> [(&'static str, Value); 13] {
     let (credentials, commands) = outward::names(config);
     [
         ("data_dir", json!(config.data_dir)),
@@ -132,6 +133,7 @@ fn values(config: &Config) -> [(&'static str, Value); 12] {
         ("command_hooks", json!(listed(commands))),
         ("keep_events_days", json!(config.keep_events_days)),
         ("keep_events_days_of", json!(config.keep_events_days_of)),
+        ("report_seconds", json!(config.report_seconds)),
     ]
 }
 

@@ -241,7 +241,7 @@ fn plan(arguments: &One) -> Result<ExitCode> {
     match arguments.output.output {
         Format::Json => output::json(&found)?,
         Format::Table => {
-            say_check(&found);
+            say_check(&found, "refused");
             output::line(match found["may_start"].as_bool() {
                 Some(true) => "it may start",
                 _ => {
@@ -278,14 +278,15 @@ fn start(arguments: &StartArguments) -> Result<()> {
         Format::Json => output::json(&answer),
         Format::Table => {
             output::line(&format!("{key} is {}", line(&answer)));
-            say_check(&answer["check"]);
+            // It was started all the same: somebody said why.
+            say_check(&answer["check"], "unproven");
             Ok(())
         }
     }
 }
 
 /// What a start rests on, guard by guard.
-fn say_check(check: &Value) {
+fn say_check(check: &Value, refused: &str) {
     for guard in check["guards"].as_array().into_iter().flatten() {
         let metric = guard["metric"].as_str().unwrap_or_default();
         let fired = match guard["fired_on_injected_fault"].as_bool() {
@@ -301,7 +302,7 @@ fn say_check(check: &Value) {
     for finding in check["findings"].as_array().into_iter().flatten() {
         let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
         let word = match finding["severity"].as_str() {
-            Some("refuse") => "refused",
+            Some("refuse") => refused,
             _ => "warning",
         };
         output::line(&format!("  {word} {}: {}", text("pointer"), text("reason")));

@@ -70,12 +70,12 @@ fn of_guard(guard: &Value) -> Vec<String> {
     lines
 }
 
-/// "evidence of harm 1 in 220, and 1 in 100 rolls back": how seldom a harmless change looks like this.
+/// "evidence of harm 1 in 220, 1 in 100 rolls back": how seldom a harmless change looks like this.
 fn evidence(ln_e: f64, ln_threshold: f64) -> String {
     let needed = odds(ln_threshold).unwrap_or_else(|| "1".to_owned());
     match odds(ln_e) {
-        None => format!("no evidence of harm; 1 in {needed} rolls back"),
-        Some(odds) => format!("evidence of harm 1 in {odds}; 1 in {needed} rolls back"),
+        None => format!("no evidence of harm, 1 in {needed} would roll back"),
+        Some(odds) => format!("evidence of harm 1 in {odds}, 1 in {needed} rolls back"),
     }
 }
 
@@ -103,13 +103,14 @@ fn odds(ln_e: f64) -> Option<String> {
 fn how_fast(times: &Value) -> Option<String> {
     let at = |field: &str| times[field].as_i64();
     let decided_us = at("decided_us")?;
-    let (begin_us, from) = match (times["deciding_sequence"].as_u64(), at("counted_us")) {
-        (Some(sequence), Some(counted_us)) => (counted_us, format!("event {sequence} was durable")),
-        _ => (decided_us, "decided".to_owned()),
+    let event = times["deciding_sequence"].as_u64().zip(at("counted_us"));
+    let (begin_us, from) = match event {
+        Some((sequence, counted_us)) => (counted_us, format!("event {sequence} was durable")),
+        None => (decided_us, "decided".to_owned()),
     };
     let steps = [
-        ("looked at", at("seen_us")),
-        ("decided", Some(decided_us)),
+        ("looked at", at("seen_us").filter(|_| event.is_some())),
+        ("decided", Some(decided_us).filter(|_| event.is_some())),
         ("stop on disk", at("recorded_us")),
         ("control served", at("served_us")),
         ("in the database", at("confirmed_us")),
@@ -176,7 +177,7 @@ mod tests {
             [
                 "ramp is running at 1.00 %: holding at 1 %: approval of step 2",
                 "  errors: no data; 3 of 100 units with the change against 20 of 1900 without; \
-                 evidence of harm 1 in 1,998; 1 in 100 rolls back",
+                 evidence of harm 1 in 1,998, 1 in 100 rolls back",
                 "  next: tidegate rollout advance ramp --stage 1 --reason WHY",
                 "  next: events must say what was served, as in \"flags\": {\"new-checkout\": \
                  \"VARIANT\"}; tidegate events tail shows what arrives",

@@ -67,6 +67,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<ExitCode> {
         allowed_origins: config.allowed_origins()?,
         outward: crate::outward::resolve(&config)?,
         retention: config.retention(),
+        report_limit: config.report_limit(),
     };
     let has_bootstrap = settings.bootstrap_token.is_some();
     let data_dir = settings.data_dir.clone();

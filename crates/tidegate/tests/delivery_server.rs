@@ -777,6 +777,14 @@ fn an_import_is_all_or_nothing_and_may_not_speak_for_tidegate() {
         (422, &json!(false)),
         "{strict}"
     );
+    assert_eq!(
+        (strict.header("content-type"), &strict.json()["type"]),
+        (
+            Some("application/problem+json"),
+            &json!("/docs/errors#nothing-taken")
+        ),
+        "{strict}"
+    );
     assert_eq!(deployments(&server), 0.0);
     let lenient = send(&path, &headers, body.as_bytes());
     let report = lenient.json();

@@ -70,7 +70,7 @@ fn after_damage_was_found_reports_say_that_they_are_incomplete() {
     let damage = after["incomplete"]["damage"][0].as_str().unwrap();
     assert!(damage.contains(&name), "{after}");
     assert_eq!(after["rows"], before["rows"]);
-    let shown = server.run(&["usage", "report", "--events", "paid"]);
+    let shown = server.run(&["usage", "report", "--event", "paid"]);
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
         text.contains("INCOMPLETE") && text.contains(&name),

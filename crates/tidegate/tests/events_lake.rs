@@ -205,6 +205,42 @@ fn an_erased_unit_is_gone_and_the_audit_does_not_name_it() {
     assert_eq!(refused.status, 403);
 }
 
+/// A server span of a unit, in a trace of which nothing else is known, as OTLP in JSON.
+fn span_of(unit: &str) -> Value {
+    let attribute = json!({ "key": "enduser.id", "value": { "stringValue": unit } });
+    let span = json!({
+        "traceId": format!("{:032x}", unit.len()), "spanId": "b7ad6b7169203331",
+        "name": "GET /cart", "kind": 2, "attributes": [attribute],
+        "startTimeUnixNano": "1780315200000000000", "endTimeUnixNano": "1780315200050000000",
+    });
+    json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] })
+}
+
+#[test]
+fn an_erasure_reaches_what_waits_for_its_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    send(&server, 0..10);
+    wait_for_watermark(&server, 10);
+    let waiting = "tidegate_otlp_waiting_events{project=\"default\"}";
+    for unit in ["user-7", "nobody-else-knows"] {
+        let answer = server.admin("POST", "/v1/traces", &[], &span_of(unit));
+        assert_eq!(answer.status, 200, "{answer}");
+    }
+    for (unit, rows, left) in [("user-7", 2, 1), ("nobody-else-knows", 1, 0)] {
+        let erase = ["events", "erase", "--unit", unit, "-o", "json"];
+        let (is_well, receipt) = said(&server.run(&erase));
+        assert!(is_well, "{receipt}");
+        assert_eq!(
+            receipt["rows_erased"], rows,
+            "the waiting span, too: {receipt}"
+        );
+        assert_eq!(receipt["rows_found_by_rescan"], 0);
+        assert_eq!(server.counter(waiting), left);
+    }
+    assert_eq!(lake(&server)["rows"], 9);
+}
+
 /// Distinct units that did `paid` on the one day there is.
 fn payers(server: &Server) -> Value {
     let report = ["usage", "report", "--event", "paid", "-o", "json"];
@@ -293,42 +329,6 @@ fn units_merged_over_the_door_are_one_person_until_they_are_unmerged() {
         (400, 2),
         "{empty}"
     );
-}
-
-/// A server span of a unit, in a trace of which nothing else is known, as OTLP in JSON.
-fn span_of(unit: &str) -> Value {
-    let attribute = json!({ "key": "enduser.id", "value": { "stringValue": unit } });
-    let span = json!({
-        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
-        "name": "GET /cart", "kind": 2, "attributes": [attribute],
-        "startTimeUnixNano": "1780315200000000000", "endTimeUnixNano": "1780315200050000000",
-    });
-    json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] })
-}
-
-#[test]
-fn an_erasure_reaches_what_waits_for_its_trace() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::serve(folder.path());
-    send(&server, 0..10);
-    wait_for_watermark(&server, 10);
-    let waiting = "tidegate_otlp_waiting_events{project=\"default\"}";
-    for unit in ["user-7", "nobody-else-knows"] {
-        let answer = server.admin("POST", "/v1/traces", &[], &span_of(unit));
-        assert_eq!(answer.status, 200, "{answer}");
-    }
-    for (unit, rows, left) in [("user-7", 2, 1), ("nobody-else-knows", 1, 0)] {
-        let erase = ["events", "erase", "--unit", unit, "-o", "json"];
-        let (is_well, receipt) = said(&server.run(&erase));
-        assert!(is_well, "{receipt}");
-        assert_eq!(
-            receipt["rows_erased"], rows,
-            "the waiting span, too: {receipt}"
-        );
-        assert_eq!(receipt["rows_found_by_rescan"], 0);
-        assert_eq!(server.counter(waiting), left);
-    }
-    assert_eq!(lake(&server)["rows"], 9);
 }
 
 #[test]

@@ -125,20 +125,29 @@ fn what_waits_for_its_trace_outlives_kill_nine_and_counts_once() {
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_nanos();
-    let spans = [span(&server, 1, now_ns)];
-    send(&server, &spans);
+    let mut request = span(&server, 1, now_ns);
+    // What it was served is told later, by an inner span of its trace.
+    let mut inner = request.clone();
+    inner["kind"] = json!(1);
+    inner["spanId"] = json!("00000000000000ff");
+    request["events"] = json!([]);
+    send(&server, &[request.clone()]);
     server.kill_nine();
 
     let server = Server::serve(folder.path());
-    send(&server, &spans);
+    send(&server, &[inner]);
+    // Sent again it need not wait; who waited since before the kill follows, and is recognised.
+    send(&server, &[request]);
     let served = r#"tidegate_otlp_joined_total{outcome="served"}"#;
-    until("the request got what its trace was served", || {
-        (server.counter(served) > 0).then_some(())
+    assert_eq!(server.counter(served), 1);
+    until("who waited got what its trace was served", || {
+        (server.counter(served) > 1).then_some(())
     });
     for (series, expected) in [
-        (served, 1),
-        (r#"tidegate_events_total{outcome="accepted"}"#, 1),
-        (r#"tidegate_events_total{outcome="duplicate"}"#, 2),
+        (served, 2),
+        // An evaluation, the exposure that it is, and the request.
+        (r#"tidegate_events_total{outcome="accepted"}"#, 3),
+        (r#"tidegate_events_total{outcome="duplicate"}"#, 1),
     ] {
         assert_eq!(server.counter(series), expected, "{series}");
     }

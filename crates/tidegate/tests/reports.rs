@@ -41,7 +41,9 @@ fn text_of(output: &Output) -> String {
 
 /// A table of 3,000 units with everything a comparison takes.
 fn units_csv() -> String {
-    let mut text = String::from("user,variant,revenue,converted,clicks,views,latency,before\n");
+    let mut text = String::from(
+        "user,variant,revenue,converted,clicks,views,latency,before,views_before,one\n",
+    );
     let mut state = 12_345_u64;
     let mut draw = |below: u64| {
         state = state
@@ -57,13 +59,14 @@ fn units_csv() -> String {
         let views = 1 + draw(9);
         let clicks = draw(views + 1);
         text.push_str(&format!(
-            "u{unit},{},{}.{:02},{},{clicks},{views},{}.5,{}\n",
+            "u{unit},{},{}.{:02},{},{clicks},{views},{}.5,{},{},1\n",
             if is_treated { "treatment" } else { "control" },
             revenue,
             if buys { draw(100) } else { 0 },
             u8::from(buys),
             20 + draw(400),
             draw(50) + revenue / 4,
+            1 + draw(9),
         ));
     }
     text
@@ -75,7 +78,9 @@ const WIDE: &str = "unit = \"user\"\n[wide]\nflag = \"exp-1\"\narm = \"variant\"
     [[wide.outcome]]\ncolumn = \"clicks\"\nname = \"click\"\n\
     [[wide.outcome]]\ncolumn = \"views\"\nname = \"view\"\n\
     [[wide.outcome]]\ncolumn = \"latency\"\nname = \"latency\"\n\
-    [[wide.covariate]]\ncolumn = \"before\"\nname = \"purchase\"\n";
+    [[wide.covariate]]\ncolumn = \"before\"\nname = \"purchase\"\n\
+    [[wide.covariate]]\ncolumn = \"before\"\nname = \"click\"\n\
+    [[wide.covariate]]\ncolumn = \"views_before\"\nname = \"view\"\n";
 
 /// The proof of issue 4: an imported unit-level file gives the figures of `stats compare`.
 #[test]
@@ -124,33 +129,55 @@ fn an_imported_file_of_units_gives_the_figures_of_stats_compare() {
             vec!["--metric", "latency:quantile=0.9"],
         ),
         (
+            "count",
+            json!({"measure": "count", "event": "converted"}),
+            vec!["--metric", "converted"],
+        ),
+        (
+            "mean",
+            json!({"measure": "mean", "event": "latency"}),
+            vec!["--metric", "latency:ratio=one"],
+        ),
+        (
+            "adjusted_ratio",
+            json!({"measure": {"ratio": {"numerator": {"event": "click", "of": "sum"},
+                                         "denominator": {"event": "view", "of": "sum"}}},
+                   "covariate_seconds": 60}),
+            vec![
+                "--metric",
+                "clicks:ratio=views",
+                "--covariate",
+                "before:ratio=views_before",
+            ],
+        ),
+        (
             "adjusted",
             json!({"measure": "sum", "event": "purchase", "covariate_seconds": 60}),
             vec!["--metric", "revenue", "--covariate", "before"],
         ),
     ];
     for (name, definition, columns) in cases {
-        for method in ["sequential", "fixed", "bayesian"] {
+        let plan = ["--n-max", "6000", "--looks", "4"];
+        for method in ["sequential", "fixed", "group", "bayesian"] {
+            let plan: &[&str] = if method == "group" { &plan } else { &[] };
             let file = format!("{name}.json");
             std::fs::write(at.join(&file), definition.to_string()).unwrap();
-            let report = json_of(&run_in(
-                at,
-                &[
-                    "metric",
-                    "report",
-                    name,
-                    "--flag",
-                    "exp-1",
-                    "--definition",
-                    &file,
-                    "--data-dir",
-                    "data",
-                    "--method",
-                    method,
-                    "-o",
-                    "json",
-                ],
-            ));
+            let question = [
+                "metric",
+                "report",
+                name,
+                "--flag",
+                "exp-1",
+                "--definition",
+                &file,
+                "--data-dir",
+                "data",
+                "--method",
+                method,
+                "-o",
+                "json",
+            ];
+            let report = json_of(&run_in(at, &[&question[..], plan].concat()));
             let mut compare = vec![
                 "stats",
                 "compare",
@@ -168,6 +195,7 @@ fn an_imported_file_of_units_gives_the_figures_of_stats_compare() {
                 "json",
             ];
             compare.extend(&columns);
+            compare.extend(plan);
             let plain = json_of(&run_in(at, &compare));
             let plain = &plain["rows"][0];
             let arms = report["rows"].as_array().unwrap();
@@ -187,6 +215,7 @@ fn an_imported_file_of_units_gives_the_figures_of_stats_compare() {
                 "method",
                 "variance_reduction",
                 "bayesian",
+                "group",
             ] {
                 // A quantile's variance is summed unit by unit, in the order of their numbers.
                 let tolerance = if name == "quantile" { 1e-12 } else { 0.0 };
@@ -582,7 +611,7 @@ fn a_definition_is_refused_with_everything_that_is_wrong_and_kept_by_revision() 
             400,
             "/query/period",
         ),
-        ("metrics/revenue/report?flag=f&alpha=2", 400, ""),
+        ("metrics/revenue/report?flag=f&alpha=2", 400, "/query/alpha"),
         (
             "metrics/revenue/report?flag=f&method=guess",
             400,

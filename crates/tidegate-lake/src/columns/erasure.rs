@@ -102,6 +102,22 @@ impl ColumnStore {
         }))
     }
 
+    /// The names of all units of a unit's person, its own first; of a unit that is not known,
+    /// its own alone.
+    pub(crate) fn person_of(&self, unit: &str) -> Vec<Box<str>> {
+        let mut names: Vec<Box<str>> = vec![unit.into()];
+        let Some(place) = self.units().find(unit) else {
+            return names;
+        };
+        let others = self.peek().aliases.person(place);
+        for (bucket, ordinal) in others.into_iter().filter(|other| *other != place) {
+            let of_bucket = self.units().names(bucket);
+            let at = usize::try_from(ordinal).unwrap_or(usize::MAX);
+            names.extend(of_bucket.into_iter().nth(at).flatten());
+        }
+        names
+    }
+
     /// Hidden units whose rows or names may still be on disk.
     #[must_use]
     pub fn pending_erasures(&self) -> usize {

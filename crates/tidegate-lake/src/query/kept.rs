@@ -13,7 +13,7 @@
 
 use super::names::Names;
 use super::persons::{self, Found, Persons, Routes};
-use super::{QueryError, Run, each_bucket, is_set};
+use super::{Asking, QueryError, Run, each_bucket, is_set};
 use crate::columns::{Aliases, ColumnStore, DayBlocks, NewRows, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,17 +124,16 @@ impl KeptMetrics {
         &self,
         store: &ColumnStore,
         query: &Query,
-        threads: usize,
-        acknowledged: u64,
+        asking: Asking<'_>,
     ) -> Result<Answer, QueryError> {
         // A definition that cannot be written down cannot be told from another either.
         let Ok(question) = serde_json::to_string(query) else {
-            return super::answer_in_full(store, query, threads, acknowledged);
+            return super::answer_in_full(store, query, asking);
         };
         let key = (self.lake, question);
         let metric = self.memory.find(&key);
         let mut kept = metric.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = kept.answer(store, query, threads, acknowledged);
+        let answer = kept.answer(store, query, asking);
         if answer.is_err() {
             *kept = Kept::default();
         }
@@ -185,19 +184,18 @@ impl Kept {
         &mut self,
         store: &ColumnStore,
         query: &Query,
-        threads: usize,
-        acknowledged: u64,
+        asking: Asking<'_>,
     ) -> Result<Answer, QueryError> {
         let Query::UnitMetric { metric, .. } = query else {
-            return super::answer_in_full(store, query, threads, acknowledged);
+            return super::answer_in_full(store, query, asking);
         };
         let state = store.state();
         if self.expiries != state.expiries {
             *self = Self::default();
         }
         let names = self.names.copy();
-        let run = Run::over(store, &state, query, &names);
-        self.refresh(&run, metric, threads)?;
+        let run = Run::over(store, &state, query, &names, asking);
+        self.refresh(&run, metric, asking.threads)?;
         self.expiries = state.expiries;
         let (end_us, data_end_us) = (run.end_us, run.data_end_us());
         let numbered = (0u64..).map(|bucket| bucket << 32).zip(&self.buckets);
@@ -209,7 +207,7 @@ impl Kept {
             findings,
             watermark: state.flushed_sequence,
             aliases: state.aliases.version(),
-            acknowledged,
+            acknowledged: asking.acknowledged,
             data_end_us,
             events: self.events,
         })

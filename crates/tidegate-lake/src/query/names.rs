@@ -66,7 +66,7 @@ impl Names {
                     })
                     .collect();
             }
-            Findings::Usage(_) | Findings::Retention(_) => {}
+            Findings::Usage(_) | Findings::Retention(_) | Findings::Lifecycle(_) => {}
         }
         std::iter::once(String::new())
             .chain(names.into_keys())

@@ -13,7 +13,7 @@
 //! Memory: so many rows are gathered at a time (`ColumnOptions::gathered_rows`); beyond, buckets
 //! are answered in several rounds, each of which reads the merged units' buckets again.
 
-use super::{Run, each_bucket, is_set};
+use super::{QueryError, Run, each_bucket, is_set};
 use crate::columns::{Aliases, Block, ColumnError, Place};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ impl Persons {
 
 /// Where a row was found: bucket, position of the day, row of that day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct At {
+pub(super) struct At {
     bucket: u16,
     day: u32,
     row: u32,
@@ -46,14 +46,14 @@ struct At {
 
 /// Something a person did, and where it was found.
 #[derive(Debug, Clone, Copy)]
-struct Placed<T> {
-    time_us: i64,
+pub(super) struct Placed<T> {
+    pub(super) time_us: i64,
     /// The root's ordinal.
-    unit: u32,
-    at: At,
+    pub(super) unit: u32,
+    pub(super) at: At,
     /// The part of the question's filters that it is about.
-    part: usize,
-    what: T,
+    pub(super) part: usize,
+    pub(super) what: T,
 }
 
 /// What was found of one bucket's persons, in no order.
@@ -117,12 +117,12 @@ impl Found {
     }
 }
 
-fn sort<T>(placed: &mut [Placed<T>]) {
+pub(super) fn sort<T>(placed: &mut [Placed<T>]) {
     placed.sort_unstable_by_key(|placed| (placed.time_us, placed.unit, placed.at, placed.part));
 }
 
 /// Runs of one person at one time that were found in several buckets.
-fn ties<T>(sorted: &[Placed<T>]) -> impl Iterator<Item = &[Placed<T>]> {
+pub(super) fn ties<T>(sorted: &[Placed<T>]) -> impl Iterator<Item = &[Placed<T>]> {
     let runs = sorted.chunk_by(|a, b| (a.time_us, a.unit) == (b.time_us, b.unit));
     runs.filter(|run| {
         let ends = run.first().zip(run.last());
@@ -130,7 +130,10 @@ fn ties<T>(sorted: &[Placed<T>]) -> impl Iterator<Item = &[Placed<T>]> {
     })
 }
 
-fn in_order<T: Copy>(mut sorted: Vec<Placed<T>>, ids: &FxHashMap<At, [u8; 16]>) -> Vec<Placed<T>> {
+pub(super) fn in_order<T: Copy>(
+    mut sorted: Vec<Placed<T>>,
+    ids: &FxHashMap<At, [u8; 16]>,
+) -> Vec<Placed<T>> {
     if !ids.is_empty() {
         // Only ties have ids; whatever has none keeps its place among its like.
         sorted.sort_by_key(|placed| {
@@ -259,7 +262,7 @@ impl Routes {
     }
 }
 
-fn at(bucket: u16, day: u32, row: usize) -> At {
+pub(super) fn at(bucket: u16, day: u32, row: usize) -> At {
     At {
         bucket,
         day,
@@ -274,7 +277,7 @@ pub(super) fn gather(
     homes: &Range<u16>,
     only: Option<&BTreeSet<Place>>,
     threads: usize,
-) -> Result<Option<BTreeMap<u16, Persons>>, ColumnError> {
+) -> Result<Option<BTreeMap<u16, Persons>>, QueryError> {
     let routes = Routes::to(&run.state.aliases, homes, only);
     let (gathered, may_split) = (AtomicUsize::new(0), homes.len() > 1);
     let is_too_much = || may_split && gathered.load(Ordering::Relaxed) > run.store.gathered_rows();
@@ -284,7 +287,7 @@ pub(super) fn gather(
         }
         let found = routes.follow(run, bucket, &run.blocks(bucket)?);
         gathered.fetch_add(found.values().map(Found::len).sum(), Ordering::Relaxed);
-        Ok::<_, ColumnError>(found)
+        Ok::<_, QueryError>(found)
     });
     if is_too_much() {
         return Ok(None);
@@ -304,7 +307,7 @@ pub(super) fn gather(
 }
 
 /// The ids of some rows.
-fn ids_of(
+pub(super) fn ids_of(
     run: &Run<'_>,
     wanted: &BTreeSet<At>,
     threads: usize,
@@ -348,8 +351,8 @@ pub(super) fn in_rounds(
     homes: Range<u16>,
     only: Option<&BTreeSet<Place>>,
     threads: usize,
-    work: &mut dyn FnMut(Range<u16>, BTreeMap<u16, Persons>) -> Result<(), super::QueryError>,
-) -> Result<(), super::QueryError> {
+    work: &mut dyn FnMut(Range<u16>, BTreeMap<u16, Persons>) -> Result<(), QueryError>,
+) -> Result<(), QueryError> {
     if run.state.aliases.is_empty() {
         return work(homes, BTreeMap::new());
     }

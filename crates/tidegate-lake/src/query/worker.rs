@@ -3,17 +3,15 @@
 use super::classify::Classifier;
 use super::persons::Persons;
 use super::usage::Counting;
-use super::{QueryError, Run, is_set};
+use super::{DAY_US, QueryError, Run, entry_us, is_set};
 use crate::columns::{Column, DayBlocks};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tidegate_metrics::{
     Adoption, Arms, Assignment, ClassifiedEvent, Findings, JourneyFold, JourneyMemory,
-    JourneyReport, MetricSummary, Query, Retention, RetentionFold, UnitMeasurements, UsageTally,
-    assign_units, measure_units, summarise,
+    JourneyReport, Lifecycle, MetricSummary, Query, Retention, RetentionFold, UnitMeasurements,
+    UsageTally, assign_units, measure_units, summarise,
 };
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// What a thread has found.
 enum Found {
@@ -24,6 +22,7 @@ enum Found {
     Usage(UsageTally),
     Adoption(Adoption),
     Retention(RetentionFold),
+    Lifecycle(Lifecycle),
 }
 
 /// One thread's part of an answer.
@@ -47,6 +46,7 @@ impl<'r> Worker<'r> {
             Query::Retention {
                 days, period_days, ..
             } => Found::Retention(RetentionFold::new(days.first, *period_days)),
+            Query::Lifecycle { .. } => Found::Lifecycle(Lifecycle::default()),
         };
         Self {
             run,
@@ -54,6 +54,15 @@ impl<'r> Worker<'r> {
             events: 0,
             counting: Counting::default(),
             journeys: JourneyMemory::default(),
+        }
+    }
+
+    /// What was found by other means: a journey, over so many rows.
+    pub(super) fn with_journey(run: &'r Run<'r>, report: JourneyReport, rows: u64) -> Self {
+        Self {
+            found: Found::Journey(report),
+            events: rows,
+            ..Self::new(run)
         }
     }
 
@@ -91,6 +100,7 @@ impl<'r> Worker<'r> {
             Query::Usage { .. } => self.count(&bucket),
             Query::Adoption { .. } => self.adopt(&bucket),
             Query::Retention { .. } => self.retain(&bucket),
+            Query::Lifecycle { .. } => self.live(&bucket),
         }
         Ok(())
     }
@@ -133,12 +143,10 @@ impl<'r> Worker<'r> {
         else {
             return;
         };
-        let from = asked.first.saturating_mul(DAY_US);
-        let to = asked.last.saturating_add(1).saturating_mul(DAY_US);
         let filters = 0..journey.filters().count();
         let every = self.run.wants_all();
         let memory = std::mem::take(&mut self.journeys);
-        let mut fold = JourneyFold::reusing(journey, bucket.arms, from..to, memory);
+        let mut fold = JourneyFold::reusing(journey, bucket.arms, entry_us(*asked), memory);
         for (_, block) in bucket.days {
             let classifier = &bucket.classifier;
             if bucket.merged.is_empty() {
@@ -261,6 +269,46 @@ impl<'r> Worker<'r> {
     }
 }
 
+impl Worker<'_> {
+    fn live(&mut self, bucket: &Bucket<'_, '_>) {
+        let (
+            Query::Lifecycle {
+                days, period_days, ..
+            },
+            Found::Lifecycle(lifecycle),
+        ) = (self.run.query, &mut self.found)
+        else {
+            return;
+        };
+        let parts = self.run.parts();
+        let any = self.run.wants_any();
+        let own = bucket.days.iter().flat_map(|(day, block)| {
+            let mut active = Vec::new();
+            if any {
+                // Of an event without a filter only its day is asked.
+                active.extend((0..block.len()).map(|row| ClassifiedEvent {
+                    unit: block.unit(row),
+                    time_us: day.saturating_mul(DAY_US),
+                    matched: 1,
+                    value: f64::NAN,
+                }));
+            } else {
+                for filters in &parts {
+                    active.extend(bucket.classifier.events(block, filters));
+                }
+            }
+            active.retain(|event| !is_set(bucket.merged, event.unit));
+            active
+        });
+        let of_persons = (0..parts.len()).flat_map(|part| bucket.persons.events(part));
+        let mut of_persons: Vec<ClassifiedEvent> = of_persons.copied().collect();
+        of_persons.sort_by_key(|event| event.time_us);
+        let events = own.chain(of_persons);
+        let found = Lifecycle::of(bucket.units, *days, *period_days, events);
+        lifecycle.merge(&found);
+    }
+}
+
 /// What is known of a bucket.
 struct Bucket<'b, 'q> {
     classifier: Classifier<'q>,
@@ -287,6 +335,7 @@ impl Bucket<'_, '_> {
 pub(super) fn join(query: &Query, workers: Vec<Worker<'_>>) -> Result<Findings, QueryError> {
     let (mut units, mut metric) = (Vec::new(), None::<MetricSummary>);
     let (mut journey, mut adoption) = (JourneyReport::default(), Adoption::default());
+    let mut lifecycle = Lifecycle::default();
     let mut usage = UsageTally::new(query.filters().len());
     let mut retention = Retention::default();
     for part in workers.into_iter().map(|worker| worker.found) {
@@ -301,6 +350,7 @@ pub(super) fn join(query: &Query, workers: Vec<Worker<'_>>) -> Result<Findings, 
             Found::Usage(part) => usage.merge(&part),
             Found::Adoption(part) => adoption.merge(&part),
             Found::Retention(part) => retention.merge(&part.finish()),
+            Found::Lifecycle(part) => lifecycle.merge(&part),
         }
     }
     Ok(match query {
@@ -314,5 +364,6 @@ pub(super) fn join(query: &Query, workers: Vec<Worker<'_>>) -> Result<Findings, 
         Query::Usage { .. } => Findings::Usage(usage.finish()),
         Query::Adoption { .. } => Findings::Adoption(adoption),
         Query::Retention { .. } => Findings::Retention(retention),
+        Query::Lifecycle { .. } => Findings::Lifecycle(lifecycle),
     })
 }

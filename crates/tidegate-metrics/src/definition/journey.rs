@@ -1,11 +1,12 @@
 //! A journey: steps, their order, windows, exclusions, re-entry.
 
+use super::MAX_NAME_BYTES;
 use super::fields::Fields;
 use super::{filter, metric};
 use crate::EventFilter;
 use crate::journey::{
-    DefinitionProblem, Exclusion, JourneyDefinition, MAX_EXCLUSIONS, MAX_STEPS, Reentry, Step,
-    StepOrder, TimedFrom,
+    Counted, DefinitionProblem, Exclusion, JourneyDefinition, JourneyKey, MAX_EXCLUSIONS,
+    MAX_STEPS, Reentry, Step, StepOrder, TimedFrom,
 };
 use serde_json::Value;
 
@@ -22,6 +23,12 @@ const REENTRIES: [(&str, Reentry); 2] = [
 const TIMED_FROM: [(&str, TimedFrom); 2] = [
     ("latest_start", TimedFrom::LatestStart),
     ("first_entry", TimedFrom::FirstEntry),
+];
+
+const COUNTED: [(&str, Counted); 3] = [
+    ("unit", Counted::Unit),
+    ("unit_and_value", Counted::UnitAndValue),
+    ("value", Counted::Value),
 ];
 
 /// Reads a journey; `None` only together with a violation.
@@ -44,6 +51,10 @@ pub(super) fn read(
     };
     let reentry = fields.choice("reentry", &REENTRIES).unwrap_or_default();
     let timed_from = fields.choice("timed_from", &TIMED_FROM).unwrap_or_default();
+    let key = match fields.get("key") {
+        Some(value) => Some(key(value, fields.pointer("key"), fields.problems)),
+        None => None,
+    };
     fields.finish();
     Some(JourneyDefinition {
         steps,
@@ -52,7 +63,26 @@ pub(super) fn read(
         exclusions,
         reentry,
         timed_from,
+        key,
     })
+}
+
+/// A property's name, or `{property, counts}`.
+fn key(value: &Value, at: String, problems: &mut Vec<DefinitionProblem>) -> JourneyKey {
+    if let Value::String(property) = value {
+        if property.is_empty() || property.len() > MAX_NAME_BYTES {
+            problems.push(DefinitionProblem::new(at, "is a text of 1 to 200 bytes"));
+        }
+        return JourneyKey {
+            property: property.clone(),
+            counts: Counted::default(),
+        };
+    }
+    let mut fields = Fields::open(value, at, problems);
+    let property = fields.name("property", "the property that the events share");
+    let counts = fields.choice("counts", &COUNTED).unwrap_or_default();
+    fields.finish();
+    JourneyKey { property, counts }
 }
 
 fn list<T>(

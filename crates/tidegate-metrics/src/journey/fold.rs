@@ -6,7 +6,7 @@
 
 use super::report::Groups;
 use super::{JourneyDefinition, JourneyReport, MAX_STEPS, Reentry, StepOrder, TimedFrom};
-use crate::exposure::Arms;
+use crate::exposure::{Arms, Assignment};
 
 /// An event as a fold needs it: who, when, which filters it matches, and its value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -222,10 +222,57 @@ impl<'d> JourneyFold<'d> {
     /// The same, with the memory for the next fold.
     #[must_use]
     pub fn finish_reusable(self, end_us: i64) -> (JourneyReport, JourneyMemory) {
+        let arms = self.arms;
+        self.report(arms, end_us)
+    }
+
+    /// The same, where what was pushed as a unit is one value of a unit's: `owners` says whose, and
+    /// `assignments` where the owners belong. An owner counts once, at the highest step any of its
+    /// values reached; durations are those of its own first arrivals.
+    #[must_use]
+    pub fn finish_by_owner(
+        mut self,
+        owners: &[u32],
+        assignments: &[Assignment],
+        end_us: i64,
+    ) -> JourneyReport {
+        let mut units = vec![Unit::NEW; assignments.len()];
+        let place = |owner: u32| usize::try_from(owner).unwrap_or(usize::MAX);
+        for (value, owner) in self.memory.units.iter().zip(owners) {
+            let Some(unit) = units.get_mut(place(*owner)) else {
+                continue;
+            };
+            unit.level = unit.level.max(value.level);
+            unit.was_seen |= value.was_seen;
+            unit.latest_start_us = unit.latest_start_us.max(value.latest_start_us);
+            unit.completions = match self.rules.journey.reentry {
+                Reentry::Once => unit.completions.max(value.completions),
+                Reentry::EveryCompletion => unit.completions.saturating_add(value.completions),
+            };
+        }
+        // Samples stand in the order of events, so the first at a step is the owner's arrival.
+        let mut reached = vec![0; assignments.len()];
+        self.memory.samples.retain_mut(|sample| {
+            let owner = owners.get(place(sample.unit)).copied().unwrap_or(u32::MAX);
+            sample.unit = owner;
+            let reached = reached.get_mut(place(owner));
+            let is_first = reached
+                .as_ref()
+                .is_some_and(|reached| **reached < sample.level);
+            if let Some(reached) = reached.filter(|_| is_first) {
+                *reached = sample.level;
+            }
+            is_first
+        });
+        self.memory.units = units;
+        self.report(Arms::Exposed(assignments), end_us).0
+    }
+
+    fn report(self, arms: Arms<'_>, end_us: i64) -> (JourneyReport, JourneyMemory) {
         let mut mixed_units = 0;
         let mut groups = Groups::new(self.rules.journey.steps.len());
         for (at, unit) in self.memory.units.iter().enumerate() {
-            let Some(assignment) = self.arms.of(at) else {
+            let Some(assignment) = arms.of(at) else {
                 continue;
             };
             mixed_units += u64::from(assignment.is_mixed);
@@ -254,7 +301,7 @@ impl<'d> JourneyFold<'d> {
         }
         for sample in &self.memory.samples {
             let at = usize::try_from(sample.unit).unwrap_or(usize::MAX);
-            let arm = self.arms.of(at).map(|arm| (arm.variant, arm.segment));
+            let arm = arms.of(at).map(|arm| (arm.variant, arm.segment));
             if let Some(group) = arm.and_then(|(variant, segment)| groups.of(variant, segment)) {
                 group.add_times(sample);
             }

@@ -19,6 +19,7 @@ fn journey(names: &[&str]) -> JourneyDefinition {
         exclusions: Vec::new(),
         reentry: Reentry::Once,
         timed_from: TimedFrom::LatestStart,
+        key: None,
     }
 }
 

@@ -1,9 +1,13 @@
 //! How arms are compared: the method, one arm's own interval, and the figures of a comparison.
 
+use super::ReportError;
 use serde::{Deserialize, Serialize};
 use tidegate_stats::bayes::{self, BayesComparison, BayesOptions, Prior};
 use tidegate_stats::comparison::{Effect, Method, Note, Relative};
 use tidegate_stats::fixed::{self, FixedOptions};
+use tidegate_stats::group_sequential::{
+    self, AtStop, DesignError, GroupComparison, GroupOptions, Spending,
+};
 use tidegate_stats::order_statistics::{self, QuantileComparison, QuantileOptions};
 use tidegate_stats::proportions::Count;
 use tidegate_stats::quantile::{self, RankedSample};
@@ -20,8 +24,49 @@ pub enum ReportMethod {
     Sequential,
     /// One look at a time fixed in advance.
     Fixed,
+    /// Looks planned in advance, with alpha spent over them.
+    Group,
     /// A posterior under a normal prior.
     Bayesian,
+}
+
+/// A plan of looks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct GroupPlan {
+    /// Units of both arms at which all of alpha is spent.
+    pub n_max: f64,
+    /// Equally spaced looks up to then.
+    pub looks: u16,
+    /// How alpha is spent over them.
+    pub spending: Spending,
+    /// This look is the last, wherever it falls.
+    pub is_last: bool,
+}
+
+/// Where the shares of the split check come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharesAre {
+    /// Nobody knows others.
+    #[default]
+    Equal,
+    /// Whoever asked gave them.
+    Given,
+    /// They are those the flag has served all the time.
+    Served,
+    /// The flag's shares changed within the time asked about, so that no one set of them holds.
+    Changed,
+}
+
+/// Why two arms are not compared.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(super) enum ComparisonError {
+    /// The numbers allow no answer.
+    #[error(transparent)]
+    Statistics(#[from] StatsError),
+    /// The plan is no plan for these numbers.
+    #[error(transparent)]
+    Plan(#[from] DesignError),
 }
 
 /// How arms are compared.
@@ -37,8 +82,13 @@ pub struct Comparing {
     pub prior_sd: f64,
     /// The arm compared against; without it `control`, `off` or `false`, whichever was seen.
     pub control: Option<String>,
+    /// The plan of looks, where the method has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<GroupPlan>,
     /// The shares the variants were served in; without them equal ones.
     pub shares: Vec<(String, f64)>,
+    /// Where these come from.
+    pub shares_are: SharesAre,
 }
 
 impl Default for Comparing {
@@ -49,7 +99,9 @@ impl Default for Comparing {
             tune_at: sequential::DEFAULT_TUNE_AT,
             prior_sd: 0.1,
             control: None,
+            plan: None,
             shares: Vec::new(),
+            shares_are: SharesAre::Equal,
         }
     }
 }
@@ -85,6 +137,16 @@ pub struct Figures {
     pub(super) variance_reduction: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bayesian: Option<Posterior>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupLook>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct GroupLook {
+    z: f64,
+    critical_z: Option<f64>,
+    is_crossing: bool,
+    at_stop: Option<AtStop>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -112,6 +174,22 @@ impl From<Comparison> for Figures {
             notes: found.notes,
             variance_reduction: None,
             bayesian: None,
+            group: None,
+        }
+    }
+}
+
+impl From<GroupComparison> for Figures {
+    fn from(found: GroupComparison) -> Self {
+        let group = GroupLook {
+            z: found.z,
+            critical_z: found.critical_z,
+            is_crossing: found.is_crossing,
+            at_stop: found.at_stop,
+        };
+        Self {
+            group: Some(group),
+            ..Self::from(found.comparison)
         }
     }
 }
@@ -134,6 +212,7 @@ impl From<QuantileComparison> for Figures {
             notes: found.notes,
             variance_reduction: None,
             bayesian: None,
+            group: None,
         }
     }
 }
@@ -160,14 +239,16 @@ impl From<BayesComparison> for Figures {
                 loss_if_shipped: found.loss_if_shipped,
                 loss_if_kept: found.loss_if_kept,
             }),
+            group: None,
         }
     }
 }
 
 impl Comparing {
     /// Refuses options out of range.
-    pub(super) fn check(&self) -> Result<(), StatsError> {
-        let refuse = |name, value, rule| Err(StatsError::Option { name, value, rule });
+    pub(super) fn check(&self) -> Result<(), ReportError> {
+        let refuse =
+            |name, value, rule| Err(ReportError::from(StatsError::Option { name, value, rule }));
         if !(self.alpha > 0.0 && self.alpha < 0.5) {
             return refuse("alpha", self.alpha, "between 0 and 1/2");
         }
@@ -176,6 +257,10 @@ impl Comparing {
         }
         if !(self.prior_sd > 0.0 && self.prior_sd.is_finite()) {
             return refuse("prior_sd", self.prior_sd, "above 0");
+        }
+        if self.method == ReportMethod::Group {
+            let end = self.plan.map_or(1.0, |plan| plan.n_max);
+            self.look_at(end)?.boundary(end)?;
         }
         Ok(())
     }
@@ -189,17 +274,21 @@ impl Comparing {
     }
 
     /// The comparison of two estimates.
-    pub(super) fn compare(&self, contrast: &Contrast) -> Result<Figures, StatsError> {
-        match self.method {
+    pub(super) fn compare(&self, contrast: &Contrast) -> Result<Figures, ComparisonError> {
+        Ok(match self.method {
             ReportMethod::Sequential => {
-                sequential::compare_contrast(contrast, &self.sequential()).map(Figures::from)
+                sequential::compare_contrast(contrast, &self.sequential())?.into()
+            }
+            ReportMethod::Group => {
+                let options = self.look_at(contrast.units_total())?;
+                group_sequential::compare_contrast(contrast, &options)?.into()
             }
             ReportMethod::Fixed => {
                 let options = FixedOptions {
                     alpha: self.alpha,
                     ..FixedOptions::default()
                 };
-                fixed::compare_contrast(contrast, &options).map(Figures::from)
+                fixed::compare_contrast(contrast, &options)?.into()
             }
             ReportMethod::Bayesian => {
                 let options = BayesOptions {
@@ -209,9 +298,18 @@ impl Comparing {
                         sd: self.prior_sd,
                     },
                 };
-                bayes::compare_contrast(contrast, &options).map(Figures::from)
+                bayes::compare_contrast(contrast, &options)?.into()
             }
-        }
+        })
+    }
+
+    /// The plan as it stands at so many units of both arms.
+    fn look_at(&self, units: f64) -> Result<GroupOptions, DesignError> {
+        let plan = self.plan.ok_or(DesignError::Looks { looks: 0 })?;
+        Ok(GroupOptions {
+            is_final: plan.is_last,
+            ..GroupOptions::equally_spaced(self.alpha, plan.spending, plan.n_max, plan.looks, units)
+        })
     }
 
     /// The comparison of two quantiles: by ranks where it is watched.
@@ -220,7 +318,7 @@ impl Comparing {
         control: &RankedSample,
         treatment: &RankedSample,
         q: f64,
-    ) -> Result<Figures, StatsError> {
+    ) -> Result<Figures, ComparisonError> {
         if self.method != ReportMethod::Sequential {
             return self.compare(&quantile::contrast(control, treatment, q)?);
         }
@@ -229,7 +327,7 @@ impl Comparing {
             tune_at: self.tune_at,
             ..QuantileOptions::default()
         };
-        order_statistics::compare(control, treatment, q, &options).map(Figures::from)
+        Ok(order_statistics::compare(control, treatment, q, &options)?.into())
     }
 
     /// The comparison of two shares: exactly where a single look has too few of either outcome.
@@ -237,13 +335,13 @@ impl Comparing {
         &self,
         control: Count,
         treatment: Count,
-    ) -> Result<Figures, StatsError> {
+    ) -> Result<Figures, ComparisonError> {
         if self.method == ReportMethod::Fixed && small_counts::is_called_for(control, treatment) {
             let options = SmallCountOptions {
                 alpha: self.alpha,
                 ..SmallCountOptions::default()
             };
-            return small_counts::compare(control, treatment, &options).map(Figures::from);
+            return Ok(small_counts::compare(control, treatment, &options)?.into());
         }
         let arm = |count: Count, side| ArmSummary::from_counts(count.successes, count.units, side);
         let control = arm(control, Side::Control)?;
@@ -252,16 +350,20 @@ impl Comparing {
     }
 
     /// Half the width of one arm's own interval in standard errors: the sequential boundary at the
-    /// arm's units, or the fixed multiplier. A posterior of one arm alone is not formed; its fixed
-    /// interval is shown.
-    fn multiplier(&self, units: u64) -> Result<f64, StatsError> {
+    /// arm's units, the planned boundary of a look at two such arms, or the fixed multiplier. A
+    /// posterior of one arm alone is not formed; its fixed interval is shown.
+    fn multiplier(&self, units: u64) -> Option<f64> {
         #[expect(
             clippy::cast_precision_loss,
             reason = "numbers of units are far below 2^53"
         )]
         let units = units as f64;
-        Ok(match self.method {
-            ReportMethod::Sequential => Boundary::new(&self.sequential())?.multiplier(units),
+        Some(match self.method {
+            ReportMethod::Sequential => Boundary::new(&self.sequential()).ok()?.multiplier(units),
+            ReportMethod::Group => {
+                let look = self.look_at(2.0 * units).ok()?.boundary(2.0 * units);
+                look.ok()?.z?
+            }
             ReportMethod::Fixed | ReportMethod::Bayesian => {
                 fixed::multiplier(self.alpha, units - 1.0, Tail::TwoSided)
             }
@@ -272,12 +374,12 @@ impl Comparing {
     pub(super) fn own_interval(&self, estimate: &Estimate) -> Option<Interval> {
         let needed = match self.method {
             ReportMethod::Sequential => sequential::DEFAULT_BURN_IN_EVENTS,
-            ReportMethod::Fixed | ReportMethod::Bayesian => 2,
+            ReportMethod::Fixed | ReportMethod::Group | ReportMethod::Bayesian => 2,
         };
         if estimate.units < 2 || estimate.events < needed {
             return None;
         }
-        let half = self.multiplier(estimate.units).ok()? * estimate.variance.sqrt();
+        let half = self.multiplier(estimate.units)? * estimate.variance.sqrt();
         let interval = Interval {
             lower: estimate.value - half,
             upper: estimate.value + half,
@@ -291,7 +393,7 @@ impl Comparing {
         if of < 2 {
             return None;
         }
-        let q = self.multiplier(of).ok()?;
+        let q = self.multiplier(of)?;
         #[expect(
             clippy::cast_precision_loss,
             reason = "numbers of units are far below 2^53"

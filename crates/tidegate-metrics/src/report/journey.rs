@@ -4,14 +4,13 @@
 //! not: who begins may itself depend on the variant. Without one, they are of the units that did
 //! any of the steps.
 
-use super::comparing::{Comparing, Figures, Interval};
+use super::comparing::{Comparing, ComparisonError, Figures, Interval};
 use super::metric::{control_of, variants_of};
 use super::{Ground, ReportError, Subject, segment_text};
-use crate::journey::{JourneyDefinition, JourneyGroup};
+use crate::journey::{Counted, JourneyDefinition, JourneyGroup};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tidegate_stats::StatsError;
 use tidegate_stats::proportions::Count;
 
 /// A journey by variant and segment.
@@ -26,7 +25,7 @@ pub struct JourneyTable {
     /// How.
     pub method: Comparing,
     /// What the shares are of, in words.
-    pub shares_of: &'static str,
+    pub shares_of: String,
     /// By segment, the control first.
     pub rows: Vec<JourneyRow>,
     /// Units exposed to two variants: in no row.
@@ -125,6 +124,9 @@ pub fn journey_report(
         return Err(ReportError::Mismatch);
     };
     let has_flag = by.is_some();
+    let counted = journey.key.as_ref().map(|key| (&key.property, key.counts));
+    // Values of one unit stand and fall together: they are no sample of their own.
+    let counts_randomised = !matches!(counted, Some((_, Counted::UnitAndValue)));
     let variants = variants_of(answer, found.groups.keys().map(|(variant, _)| *variant));
     let control = match has_flag {
         true => control_of(comparing, &variants)?,
@@ -144,11 +146,14 @@ pub fn journey_report(
             .find(|(variant, _)| is_control(variant))
             .copied();
         for (variant, group) in groups {
-            let mut row = row_of(journey, group, has_flag, comparing);
+            let mut row = row_of(journey, group, has_flag && counts_randomised, comparing);
             row.segment = segment_text(answer, segment);
             row.variant = has_flag.then(|| variant.to_owned());
             row.is_control = is_control(variant);
-            if let (Some((_, baseline)), false) = (baseline, row.is_control) {
+            if !counts_randomised {
+                row.interval = None;
+                row.steps.iter_mut().for_each(|step| step.interval = None);
+            } else if let (Some((_, baseline)), false) = (baseline, row.is_control) {
                 match compare(comparing, baseline, group) {
                     Ok(figures) => row.comparison = Some(figures),
                     Err(error) => row.unanswered = Some(error.to_string()),
@@ -167,6 +172,13 @@ pub fn journey_report(
             found.mixed_units
         ));
     }
+    if !counts_randomised {
+        notes.push(
+            "several values may be one unit's, so shares have no intervals and are not compared; \
+             count units for that"
+                .to_owned(),
+        );
+    }
     let immature: u64 = rows.iter().map(|row| row.immature).sum();
     if immature > 0 {
         notes.push(format!(
@@ -178,10 +190,20 @@ pub fn journey_report(
         control,
         segment: by.as_ref().and_then(|by| by.segment.clone()),
         method: comparing.clone(),
-        shares_of: if has_flag {
-            "units exposed to the variant"
-        } else {
-            "units that did any of the steps"
+        shares_of: match (counted, has_flag) {
+            (None | Some((_, Counted::Unit)), true) => "units exposed to the variant".to_owned(),
+            (None | Some((_, Counted::Unit)), false) => {
+                "units that did any of the steps".to_owned()
+            }
+            (Some((property, Counted::UnitAndValue)), _) => {
+                format!("{property} of a unit that did any of the steps")
+            }
+            (Some((property, Counted::Value)), true) => {
+                format!("{property} exposed to the variant")
+            }
+            (Some((property, Counted::Value)), false) => {
+                format!("{property} that did any of the steps")
+            }
         },
         rows,
         mixed_units: found.mixed_units,
@@ -262,7 +284,7 @@ fn compare(
     comparing: &Comparing,
     control: &JourneyGroup,
     treatment: &JourneyGroup,
-) -> Result<Figures, StatsError> {
+) -> Result<Figures, ComparisonError> {
     let count = |group: &JourneyGroup| Count {
         successes: completed(group),
         units: group.exposed,

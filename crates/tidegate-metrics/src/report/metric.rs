@@ -5,7 +5,7 @@
 //! means and shares by their arm summaries, ratios and quantiles clustered by unit, covariates by
 //! the joint moments.
 
-use super::comparing::{Comparing, Figures, Interval};
+use super::comparing::{Comparing, ComparisonError, Figures, Interval, SharesAre};
 use super::{Ground, ReportError, Subject, segment_text};
 use crate::measure::{GroupStatistics, Measure, MetricDefinition, MetricSummary};
 use crate::query::{Answer, Findings, Query};
@@ -83,8 +83,8 @@ pub struct UnitCounts {
 /// Whether units arrived in the shares they were served in.
 #[derive(Debug, Clone, Serialize)]
 pub struct SplitCheck {
-    /// `given`, or `equal` where none were given.
-    pub shares: &'static str,
+    /// Where the shares come from.
+    pub shares: SharesAre,
     /// The variants, in the order of the check's arms.
     pub variants: Vec<String>,
     /// The check; `null` with fewer than two variants, or where completing decides who is counted.
@@ -267,15 +267,16 @@ fn compare(
     comparing: &Comparing,
     control: &GroupStatistics,
     treatment: &GroupStatistics,
-) -> Result<Figures, StatsError> {
+) -> Result<Figures, ComparisonError> {
     let (left, right) = (&control.moments, &treatment.moments);
     if let Measure::Quantile { q, .. } = &metric.measure {
         let (Some(left), Some(right)) = (&control.sample, &treatment.sample) else {
-            return Err(StatsError::Mismatch {
+            let mismatch = StatsError::Mismatch {
                 what: "observations of a quantile",
                 left: 0,
                 right: 0,
-            });
+            };
+            return Err(mismatch.into());
         };
         return comparing.compare_quantiles(left, right, *q);
     }
@@ -322,50 +323,58 @@ fn summary_of(group: &GroupStatistics, side: Side) -> Result<ArmSummary, StatsEr
     ArmSummary::new(units, mean, variance.max(0.0)).map(|arm| arm.with_events(events))
 }
 
-/// Units per variant against the shares they were served in.
+/// Units per variant against the shares they were served in. A variant that was served and never
+/// seen counts with no units; shares that changed say nothing.
 fn split_check(
     metric: &MetricDefinition,
     comparing: &Comparing,
     rows: &[MetricRow],
-    variants: Vec<String>,
+    mut variants: Vec<String>,
 ) -> Result<SplitCheck, ReportError> {
+    let shares = comparing.shares_are;
     let count = |variant: &String| {
         let of_variant = rows.iter().filter(|row| row.variant == *variant);
         of_variant.map(|row| row.n).sum()
     };
     let share_of = |variant: &String| {
-        let mut given = comparing.shares.iter();
-        given
+        let mut known = comparing.shares.iter();
+        known
             .find(|(name, _)| name == variant)
             .map(|(_, share)| *share)
     };
-    let is_given = !comparing.shares.is_empty();
-    if is_given && variants.iter().any(|variant| share_of(variant).is_none()) {
+    let is_known = variants.iter().all(|variant| share_of(variant).is_some());
+    if shares == SharesAre::Given && !is_known {
         let given = comparing.shares.iter().map(|(name, _)| name.clone());
         return Err(ReportError::Shares {
             given: given.collect(),
             variants,
         });
     }
+    if shares == SharesAre::Served && !variants.is_empty() {
+        let served = comparing.shares.iter().filter(|(_, share)| *share > 0.0);
+        variants.extend(served.map(|(name, _)| name.clone()));
+        variants.sort();
+        variants.dedup();
+    }
     let decides_itself = matches!(metric.measure, Measure::TimeBetween { .. });
+    let is_told = match shares {
+        SharesAre::Equal | SharesAre::Given => true,
+        SharesAre::Served => is_known,
+        SharesAre::Changed => false,
+    };
+    let weight = |variant| match shares {
+        SharesAre::Equal => 1.0,
+        _ => share_of(variant).unwrap_or(0.0),
+    };
     let phase = Phase {
-        weights: variants
-            .iter()
-            .map(|variant| {
-                if is_given {
-                    share_of(variant).unwrap_or(0.0)
-                } else {
-                    1.0
-                }
-            })
-            .collect(),
+        weights: variants.iter().map(weight).collect(),
         counts: variants.iter().map(count).collect(),
     };
-    let check = (variants.len() > 1 && !decides_itself)
+    let check = (variants.len() > 1 && is_told && !decides_itself)
         .then(|| srm::check(&[phase], &SrmOptions::default()).ok())
         .flatten();
     Ok(SplitCheck {
-        shares: if is_given { "given" } else { "equal" },
+        shares,
         variants,
         check,
     })
@@ -391,9 +400,23 @@ fn notes(
             summary.mixed_units
         ));
     }
-    if split.check.is_some() && split.shares == "equal" {
-        notes
-            .push("the split check takes equal shares; give --shares if others were served".into());
+    match split.shares {
+        SharesAre::Equal if split.check.is_some() => notes.push(
+            "the split check takes equal shares, for the flag does not say which it served; give \
+             --shares if others were"
+                .to_owned(),
+        ),
+        SharesAre::Served if split.check.is_none() && split.variants.len() > 1 => notes.push(
+            "the split is not checked: variants were seen that the flag does not share out; give \
+             --shares"
+                .to_owned(),
+        ),
+        SharesAre::Changed => notes.push(
+            "the split is not checked: the flag's shares changed within these days; begin --from \
+             the day after the last change, or give --shares"
+                .to_owned(),
+        ),
+        _ => {}
     }
     if matches!(metric.measure, Measure::TimeBetween { .. }) {
         notes.push(format!(

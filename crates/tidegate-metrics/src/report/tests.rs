@@ -156,11 +156,13 @@ fn a_control_or_shares_of_variants_not_seen_are_refused_with_those_that_were() {
     assert!(ask(named.clone()).unwrap().rows[0].is_control);
     let shares = Comparing {
         shares: vec![("green".to_owned(), 1.0)],
+        shares_are: SharesAre::Given,
         ..named.clone()
     };
     assert!(matches!(ask(shares), Err(ReportError::Shares { .. })));
     let skewed = Comparing {
         shares: vec![("green".to_owned(), 9.0), ("blue".to_owned(), 1.0)],
+        shares_are: SharesAre::Given,
         ..named.clone()
     };
     let check = ask(skewed).unwrap().split.check.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Gzip and zstd say in the body how long they unpack to. That is where reserving begins, so that
 //! an honest body is unpacked into one piece of memory; one that says nothing, or too little, is
-//! given twice as much whenever it is full. What passes the limit is abandoned there, or refused
+//! given more, piece by piece. What passes the limit is abandoned there, or refused
 //! unread if it says so itself.
 
 use std::io::Read;
@@ -39,8 +39,10 @@ impl Packing {
 
 /// The largest window of a zstd body, as RFC 9659 limits it for HTTP: 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// The least that is reserved.
+/// The least that is reserved at a time.
 const LEAST: usize = 64 * KIB;
+/// The most that is reserved at a time beyond what a body says.
+const MOST_AT_ONCE: usize = 8 * MIB;
 /// No gzip unpacks to more than so many times its bytes; who says so is not believed.
 const MOST_RATIO: usize = 1032;
 
@@ -105,33 +107,38 @@ fn grow(
     if says.is_some_and(|says| says > limit) {
         return Err(BodyError::TooLarge { limit });
     }
-    let mut plain: Vec<u8> = Vec::new();
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let (mut length, mut capacity) = (0, 0);
     loop {
-        let capacity = plain.capacity();
-        // One byte more than is said shows that no more follows.
-        let wanted = match (capacity, says) {
-            (0, Some(says)) => says + 1,
-            (0, None) => LEAST,
-            _ => capacity.saturating_mul(2).max(LEAST).min(limit + MIB),
+        // One byte more than is said shows that no more follows. Pieces stand beside each other
+        // until the end is known, so that what is abandoned at the limit was never copied.
+        let wanted = match (says, pieces.is_empty()) {
+            (Some(says), true) => says + 1,
+            _ => capacity.clamp(LEAST, MOST_AT_ONCE),
         };
-        let beside = packed.len() + window.min(wanted);
-        held.set(beside + capacity + wanted)?;
-        plain.reserve_exact(wanted - plain.len());
-        held.set(beside + plain.capacity())?;
-        let free = plain.capacity() - plain.len();
-        let mut piece = reader.by_ref().take(free as u64);
-        let read = piece.read_to_end(&mut plain).map_err(broken)?;
-        if plain.len() > limit {
+        capacity += wanted;
+        held.set(packed.len() + window.min(capacity) + capacity)?;
+        let mut piece = Vec::with_capacity(wanted);
+        let read = reader.by_ref().take(wanted as u64).read_to_end(&mut piece);
+        let read = read.map_err(broken)?;
+        length += read;
+        pieces.push(piece);
+        if length > limit {
             return Err(BodyError::TooLarge { limit });
         }
-        if read < free {
-            held.set(plain.capacity())?;
-            return Ok(Plain {
-                bytes: plain.into(),
-                _held: held,
-            });
+        if read < wanted {
+            break;
         }
     }
+    if pieces.len() > 1 {
+        held.set(packed.len() + capacity + length)?;
+        pieces = vec![pieces.concat()];
+    }
+    held.set(length)?;
+    Ok(Plain {
+        bytes: pieces.pop().unwrap_or_default().into(),
+        _held: held,
+    })
 }
 
 #[cfg(test)]

@@ -137,7 +137,9 @@ pub(crate) async fn erase(
         .map_err(|error| AppError::invalid("", "project-key", error.to_string()))?;
     let lake = existing(app, project)?.lake()?;
     // First those who wait for their trace, so that nothing of the unit arrives later.
-    waiting_room::erase(app, project, &unit).await?;
+    for unit in lake.person_of(&unit) {
+        waiting_room::erase(app, project, &unit).await?;
+    }
     let erased = tokio::task::spawn_blocking(move || lake.erase_unit(&unit)).await;
     let erased = erased.map_err(|error| AppError::Internal(error.to_string()))?;
     let receipt = match erased {

@@ -22,6 +22,11 @@ use crate::app::App;
 
 /// How often it is looked whether there is something to flush.
 const TURN: Duration = Duration::from_secs(1);
+/// So many events are flushed sooner, in shorter bursts, which keep a report from waiting long and
+/// requests from waiting beside a long one.
+const PLENTY: u64 = 100_000;
+/// How often it is looked whether there are.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
 /// How often everything stored is read again, to find what the disk has damaged.
 const VERIFY_EVERY: Duration = Duration::from_secs(20 * 60 * 60);
@@ -114,6 +119,17 @@ async fn keep(app: App, slot: Arc<Slot>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(TURN) => {}
+            () = plenty(&keeper.slot) => {}
+        }
+    }
+}
+
+/// Waits until there is plenty to flush.
+async fn plenty(slot: &Slot) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if slot.unflushed() >= PLENTY {
+            return;
         }
     }
 }

@@ -142,6 +142,14 @@ impl Slot {
         }
     }
 
+    /// Events that wait for a file, if the files are open.
+    pub(crate) fn unflushed(&self) -> u64 {
+        let next = self.intake.log().next_sequence();
+        self.open_lake().map_or(0, |lake| {
+            next.saturating_sub(lake.columns().state().flushed_sequence)
+        })
+    }
+
     /// Why the lake is not open, or what its keeper last failed at.
     pub(crate) fn problem(&self) -> Option<String> {
         self.state().problem.clone()

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use axum::extract::State;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use tidegate_rollout::Report;
 
 use crate::app::App;
 
@@ -46,17 +47,56 @@ fn rollouts(app: &App) -> String {
             standing.key,
             standing.flag,
             format!("{:.2} %", f64::from(standing.share_bp) / 100.0),
-            format!("{:?}", standing.plan.verdict).to_lowercase(),
-            report.sentence.clone(),
+            format!("{}, {}", standing.lifecycle, standing.plan.verdict),
         ];
         page.push_str("<tr>");
         for cell in cells {
             let _ = write!(page, "<td>{}</td>", escape(&cell));
         }
-        page.push_str("</tr>");
+        let _ = write!(
+            page,
+            "<td>{}{}</td></tr>",
+            escape(&report.sentence),
+            evidence(report)
+        );
     }
     page.push_str("</tbody></table>");
     page
+}
+
+/// What a report rests on, folded away: each guard with its counts, and what is waited for.
+fn evidence(report: &Report) -> String {
+    if report.guards.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "<details><summary>evidence</summary><table><thead><tr><th>Guard</th><th>Verdict</th>\
+         <th>With the change</th><th>Without</th><th>Evidence of harm</th></tr></thead><tbody>",
+    );
+    for guard in &report.guards {
+        let cells = [
+            guard.metric.clone(),
+            guard.verdict.to_string(),
+            format!("{} of {}", guard.events.treatment, guard.units.treatment),
+            format!("{} of {}", guard.events.control, guard.units.control),
+            format!(
+                "{:.0} % of what rolls back",
+                100.0 * (guard.ln_e / guard.ln_threshold).clamp(0.0, 1.0)
+            ),
+        ];
+        text.push_str("<tr>");
+        for cell in cells {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "<td>{}</td>", escape(&cell));
+        }
+        text.push_str("</tr>");
+    }
+    text.push_str("</tbody></table>");
+    for wait in &report.waiting_for {
+        let _ = write!(text, "<p>waits for {}</p>", escape(&wait.words()));
+    }
+    text.push_str("</details>");
+    text
 }
 
 /// Text as HTML shows it, whatever it contains.
@@ -73,4 +113,37 @@ pub(crate) fn escape(text: &str) -> String {
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_evidence_of_a_report_is_shown_and_no_name_becomes_markup() {
+        let verdict = json!("no_data");
+        let arms =
+            |treatment: u64, control: u64| json!({"treatment": treatment, "control": control});
+        let report: Report = serde_json::from_value(json!({
+            "sentence": "holding", "stage": 0, "share_bp": 500, "notes": [], "watermark": 7,
+            "as_of_us": 1, "evidence": {"combination": "union", "ln_e": 2.3, "ln_threshold": 4.6},
+            "sample_ratio": {"verdict": verdict, "ln_e": 0.0, "ln_threshold": 6.9,
+                "units": arms(100, 1900), "expected_treatment": 100.0},
+            "guards": [{"metric": "errors/<b>", "verdict": verdict, "is_guilty": false,
+                "effect": {"estimate": null, "lower": null, "upper": null, "level": 0.95},
+                "ln_e": 2.3, "ln_threshold": 4.6, "ln_e_safe": 0.0, "events": arms(3, 20),
+                "units": arms(100, 1900), "age_us": 0, "basis": "exact", "remark": null}],
+            "waiting_for": [{"wait": "bake", "baked_seconds": 20, "min_seconds": 120}],
+        }))
+        .unwrap();
+        let shown = evidence(&report);
+        for part in [
+            "<td>errors/&lt;b&gt;</td><td>no data</td><td>3 of 100</td><td>20 of 1900</td>",
+            "<td>50 % of what rolls back</td>",
+            "<p>waits for 20 of 120 s under observation</p>",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
 }

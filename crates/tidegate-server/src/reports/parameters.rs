@@ -1,13 +1,16 @@
 //! What may be asked of a report, as it stands in an address or on a command line.
 
 use serde::{Deserialize, Serialize};
-use tidegate_metrics::report::{Comparing, ReportMethod};
+use tidegate_metrics::report::{Comparing, GroupPlan, ReportMethod, SharesAre};
 use tidegate_metrics::{Days, EventFilter, EventKind, parse_rfc3339};
+use tidegate_stats::group_sequential::Spending;
 
+use super::served::Served;
 use crate::app::{AppError, Violation};
 
 const DAY_US: i64 = 86_400_000_000;
 const MAX_PERIOD_DAYS: u32 = 366;
+const MAX_LOOKS: u16 = 200;
 
 /// The parameters of all reports; each takes its part and refuses the rest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +43,18 @@ pub struct ReportParameters {
     /// Standard deviation of the prior on the relative effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prior_sd: Option<f64>,
+    /// Units of both arms at which a plan of looks ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_max: Option<f64>,
+    /// Looks of the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looks: Option<u16>,
+    /// How alpha is spent over them: `obrien-fleming`, `pocock` or `power=R`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spending: Option<String>,
+    /// Whether this look is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_look: Option<bool>,
     /// The shares variants were served in: `on=1,off=9`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shares: Option<String>,
@@ -49,11 +64,28 @@ pub struct ReportParameters {
     /// `day`, `week`, or a number of days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period: Option<String>,
+    /// What a retention report shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub show: Option<RetentionView>,
+}
+
+/// What a retention report shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetentionView {
+    /// Cohorts by their first period, and who came back in which later one.
+    #[default]
+    Cohorts,
+    /// Who is new, stays, comes back and leaves, period by period.
+    Lifecycle,
+    /// On how many days of a period units are active.
+    Stickiness,
 }
 
 impl ReportParameters {
     /// Refuses what a report does not take, so that nothing asked for is passed over in silence.
-    pub(super) fn only(&self, taken: &[&str]) -> Result<(), AppError> {
+    pub(super) fn only(&self, taken: &[&str], more: &[&str]) -> Result<(), AppError> {
+        let taken = [taken, more].concat();
         let given = serde_json::to_value(self).unwrap_or_default();
         let names = given.as_object().into_iter().flat_map(|given| given.keys());
         let unknown: Vec<Violation> = names
@@ -72,9 +104,13 @@ impl ReportParameters {
 
     /// The days asked for; all where nothing is said.
     pub(super) fn days(&self) -> Result<Days, AppError> {
+        let mut wrong = Violations::default();
+        let first = wrong.of(day("/query/from", self.from.as_deref()));
+        let last = wrong.of(day("/query/to", self.to.as_deref()));
+        let (first, last) = wrong.none(first.zip(last))?;
         let days = Days {
-            first: day("/query/from", self.from.as_deref())?.unwrap_or(Days::ALL.first),
-            last: day("/query/to", self.to.as_deref())?.unwrap_or(Days::ALL.last),
+            first: first.unwrap_or(Days::ALL.first),
+            last: last.unwrap_or(Days::ALL.last),
         };
         if days.first > days.last {
             return Err(AppError::invalid(
@@ -115,7 +151,7 @@ impl ReportParameters {
     }
 
     /// The events named; a kind may stand in front, else `track` is meant.
-    pub(super) fn events(&self) -> Result<Vec<EventFilter>, AppError> {
+    pub(super) fn events(&self) -> Vec<EventFilter> {
         let text = self.events.as_deref().unwrap_or_default();
         let names = text
             .split(',')
@@ -133,19 +169,157 @@ impl ReportParameters {
                 None => EventFilter::named(name),
             }
         };
-        Ok(names.map(filter).collect())
+        names.map(filter).collect()
     }
 
-    pub(super) fn comparing(&self) -> Result<Comparing, AppError> {
-        let usual = Comparing::default();
-        Ok(Comparing {
+    pub(super) fn comparing(&self, served: &Served) -> Result<Comparing, AppError> {
+        let (usual, mut wrong) = (Comparing::default(), Violations::default());
+        let given = wrong.of(shares(self.shares.as_deref().unwrap_or_default()));
+        let (shares, shares_are) = match (given.unwrap_or_default(), served) {
+            (given, _) if !given.is_empty() => (given, SharesAre::Given),
+            (_, Served::Always(shares)) => (shares.clone(), SharesAre::Served),
+            (_, Served::Changed) => (Vec::new(), SharesAre::Changed),
+            (_, Served::Unknown) => (Vec::new(), SharesAre::Equal),
+        };
+        let comparing = Comparing {
             method: self.method.unwrap_or(usual.method),
             alpha: self.alpha.unwrap_or(usual.alpha),
             tune_at: self.tune_at.unwrap_or(usual.tune_at),
             prior_sd: self.prior_sd.unwrap_or(usual.prior_sd),
             control: self.control.clone(),
-            shares: shares(self.shares.as_deref().unwrap_or_default())?,
+            plan: self.plan(&mut wrong),
+            shares,
+            shares_are,
+        };
+        for (name, value, is_right, rule) in [
+            (
+                "alpha",
+                comparing.alpha,
+                comparing.alpha > 0.0 && comparing.alpha < 0.5,
+                "between 0 and 1/2",
+            ),
+            (
+                "tune_at",
+                comparing.tune_at,
+                (1.0..=1e15).contains(&comparing.tune_at),
+                "1 to 1e15 units",
+            ),
+            (
+                "prior_sd",
+                comparing.prior_sd,
+                comparing.prior_sd > 0.0 && comparing.prior_sd.is_finite(),
+                "above 0",
+            ),
+        ] {
+            if !is_right {
+                let message = format!("is {rule}, not {value}");
+                wrong.add(&format!("/query/{name}"), "out-of-range", &message);
+            }
+        }
+        wrong.none(Some(comparing))
+    }
+
+    /// What a flag's revisions say of the shares it served in the days asked about.
+    #[must_use]
+    pub fn served(&self, history: &[tidegate_store::StoredObject]) -> Served {
+        let first = self.days().map_or(Days::ALL.first, |days| days.first);
+        let from_us = (first > Days::ALL.first).then(|| first.saturating_mul(DAY_US));
+        Served::since(from_us, self.flag.as_deref().unwrap_or_default(), history)
+    }
+
+    /// The plan of looks, where the method has one.
+    fn plan(&self, wrong: &mut Violations) -> Option<GroupPlan> {
+        let spending = self.spending.as_deref().unwrap_or("obrien-fleming");
+        let spending = spending.parse::<Spending>().map_err(|error| {
+            AppError::invalid("/query/spending", "out-of-range", error.to_string())
+        });
+        let spending = wrong.of(spending);
+        if self.method != Some(ReportMethod::Group) {
+            let given = [
+                ("n_max", self.n_max.is_some()),
+                ("looks", self.looks.is_some()),
+                ("spending", self.spending.is_some()),
+                ("last_look", self.last_look.is_some()),
+            ];
+            for (name, _) in given.iter().filter(|(_, is_given)| *is_given) {
+                let cure = "belongs to a plan of looks; ask with method group";
+                wrong.add(&format!("/query/{name}"), "unknown-parameter", cure);
+            }
+            return None;
+        }
+        let n_max = self.n_max.filter(|units| (2.0..=1e15).contains(units));
+        if n_max.is_none() {
+            let cure = "is the number of units of both arms at which the plan ends, 2 to 1e15";
+            wrong.add("/query/n_max", "out-of-range", cure);
+        }
+        let looks = self.looks.filter(|looks| (1..=MAX_LOOKS).contains(looks));
+        if looks.is_none() {
+            let cure = format!("is the number of planned looks, 1 to {MAX_LOOKS}");
+            wrong.add("/query/looks", "out-of-range", &cure);
+        }
+        Some(GroupPlan {
+            n_max: n_max?,
+            looks: looks?,
+            spending: spending?,
+            is_last: self.last_look.unwrap_or(false),
         })
+    }
+}
+
+/// Everything that is wrong with a question, collected on the way.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<Violation>, Option<AppError>);
+
+impl Violations {
+    /// What was read, if it was; else what is wrong with it is noted.
+    pub(super) fn of<T>(&mut self, read: Result<T, AppError>) -> Option<T> {
+        match read {
+            Ok(read) => return Some(read),
+            Err(AppError::Invalid(violations)) => self.0.extend(violations),
+            Err(other) => self.1 = Some(other),
+        }
+        None
+    }
+
+    pub(super) fn add(&mut self, pointer: &str, code: &str, message: &str) {
+        self.0.push(Violation::at(pointer, code, message));
+    }
+
+    /// What was read, if nothing is wrong.
+    pub(super) fn none<T: Flat>(self, read: Option<T>) -> Result<T::Out, AppError> {
+        match (self.1, read) {
+            (Some(error), _) => Err(error),
+            (None, Some(read)) if self.0.is_empty() => Ok(read.flat()),
+            _ => Err(AppError::Invalid(self.0)),
+        }
+    }
+}
+
+/// Pairs of pairs, as `zip` makes them, laid flat.
+pub(super) trait Flat {
+    type Out;
+    fn flat(self) -> Self::Out;
+}
+
+impl<A, B, C, D> Flat for (((A, B), C), D) {
+    type Out = (A, B, C, D);
+    fn flat(self) -> Self::Out {
+        let (((a, b), c), d) = self;
+        (a, b, c, d)
+    }
+}
+
+impl Flat for (Option<i64>, Option<i64>) {
+    type Out = Self;
+    fn flat(self) -> Self::Out {
+        self
+    }
+}
+
+impl Flat for Comparing {
+    type Out = Self;
+    fn flat(self) -> Self::Out {
+        self
     }
 }
 
@@ -190,9 +364,9 @@ mod tests {
         let days = asked.days().unwrap();
         assert_eq!((days.first, days.last), (20_605, 20_606));
         assert_eq!(asked.period_days(1).unwrap(), 7);
-        let shares = asked.comparing().unwrap().shares;
+        let shares = asked.comparing(&Served::Unknown).unwrap().shares;
         assert_eq!(shares, [("on".to_owned(), 1.0), ("off".to_owned(), 9.0)]);
-        let events = asked.events().unwrap();
+        let events = asked.events();
         let named: Vec<(EventKind, &str)> = events
             .iter()
             .map(|event| (event.kind, event.name.as_str()))
@@ -231,11 +405,15 @@ mod tests {
             "/query/period"
         );
         assert_eq!(
-            pointer(asked(r#"{"shares": "on"}"#).comparing().unwrap_err()),
+            pointer(
+                asked(r#"{"shares": "on"}"#)
+                    .comparing(&Served::Unknown)
+                    .unwrap_err()
+            ),
             "/query/shares"
         );
         assert_eq!(
-            pointer(asked(r#"{"alpha": 0.1}"#).only(&["flag"]).unwrap_err()),
+            pointer(asked(r#"{"alpha": 0.1}"#).only(&["flag"], &[]).unwrap_err()),
             "/query/alpha"
         );
     }

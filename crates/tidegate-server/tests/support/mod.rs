@@ -63,6 +63,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// How long spans wait for what their trace was served.
     pub join_window: Duration,
+    /// How long a report may take.
+    pub report_limit: Duration,
 }
 
 impl Default for Settings {
@@ -78,6 +80,7 @@ impl Default for Settings {
             clock: Arc::new(SystemClock::start()),
             rate_limit: None,
             join_window: Duration::from_millis(500),
+            report_limit: tidegate_server::reports::USUAL_LIMIT,
         }
     }
 }
@@ -110,7 +113,9 @@ impl Server {
         let followers = Followers::new(vec![rollouts.follower(Arc::clone(&settings.clock))]);
         let app = App::new(Parts {
             storage: OnceLock::new(),
-            events: Events::open(folder.path(), Arc::new(followers)).unwrap(),
+            events: Events::open(folder.path(), Arc::new(followers))
+                .unwrap()
+                .answering_within(settings.report_limit),
             otlp: Otlp::open(folder.path(), settings.join_window),
             delivery: Delivery::open(folder.path()).unwrap(),
             live: Live::default(),

@@ -13,7 +13,9 @@
 use serde::Serialize;
 
 use super::boundaries::solve_unchecked;
-use super::{Design, DesignError, FRACTION_STEP_MIN, Sides, Spending, solve_last, stage_wise};
+use super::{
+    Boundary, Design, DesignError, FRACTION_STEP_MIN, Sides, Spending, solve_last, stage_wise,
+};
 use crate::bisection::root_between;
 use crate::comparison::Parameters;
 use crate::{ArmSummary, Comparison, Contrast, Effect, Method, Null, Tail};
@@ -57,6 +59,14 @@ impl GroupOptions {
             past_looks,
             is_final: false,
         }
+    }
+
+    /// The boundary of a look at so many units in both arms.
+    ///
+    /// # Errors
+    /// When the plan is no plan.
+    pub fn boundary(&self, units_now: f64) -> Result<Boundary, DesignError> {
+        solve_last(&self.design(self.alpha, units_now))
     }
 
     fn design(&self, alpha: f64, units_now: f64) -> Design {

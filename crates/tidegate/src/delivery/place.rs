@@ -58,6 +58,7 @@ impl LogArgs {
                 server: server.unwrap_or(DEFAULT_SERVER.to_owned()),
                 token: self.token.clone(),
                 project: self.project.clone(),
+                is_patient: false,
             })),
         }
     }

@@ -71,6 +71,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         open_door: true,
         allowed_origins: Default::default(),
         retention: Default::default(),
+        report_limit: tidegate_server::reports::USUAL_LIMIT,
         outward: Default::default(),
     };
     let (seed, format) = (arguments.seed, arguments.output.output);
@@ -82,6 +83,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode> {
             server: format!("http://{}", running.address),
             token: Some(token),
             project: "default".to_owned(),
+            is_patient: false,
         };
         let outcome = tokio::task::spawn_blocking(move || play(&connection, seed, format));
         let all_correct = outcome.await.context("the demo stopped")??;

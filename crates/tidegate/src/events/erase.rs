@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &EraseArguments) -> Result<ExitCode> {
     let connection = &arguments.connection;
     let path = connection.path("events/erase");
     let receipt = connection
-        .post(&path, &json!({ "unit": arguments.unit }))?
+        .post_patiently(&path, &json!({ "unit": arguments.unit }))?
         .body;
     if arguments.output.output == Format::Json {
         output::json(&receipt)?;

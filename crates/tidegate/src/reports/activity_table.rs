@@ -1,10 +1,10 @@
-//! Usage and retention reports for people.
+//! Usage and retention reports for people: periods, cohorts, lifecycle, stickiness.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::text::{bar, count, footer, percent, rows, word};
+use super::text::{bar, count, footer, interval, percent, rows, word};
 use crate::stats::Table;
 
 /// One line per period, event and arm, with a bar relative to the busiest.
@@ -17,10 +17,9 @@ pub(super) fn render_usage(report: &Value) -> String {
     ]);
     let mut bars = Vec::new();
     for row in rows(report) {
-        let open = if row["is_complete"] == true { "" } else { " ~" };
         table.row(vec![
             word(&row["from"]),
-            format!("{}{open}", word(&row["to"])),
+            until(row),
             word(&row["event"]),
             word(&row["variant"]),
             word(&row["segment"]),
@@ -81,4 +80,82 @@ pub(super) fn render_retention(report: &Value) -> String {
         table.render(),
         footer(report)
     )
+}
+
+/// One line per period: who is new, who stayed, who came back, who left.
+pub(super) fn render_lifecycle(report: &Value) -> String {
+    let mut table = Table::new(&[
+        "from",
+        "to",
+        "active",
+        "new",
+        "returning",
+        "resurrecting",
+        "dormant",
+        "stayed",
+        "interval",
+    ]);
+    for row in rows(report) {
+        table.row(vec![
+            word(&row["from"]),
+            until(row),
+            count(&row["active"]),
+            count(&row["new"]),
+            count(&row["returning"]),
+            count(&row["resurrecting"]),
+            count(&row["dormant"]),
+            percent(&row["value"]),
+            interval(&row["interval"], percent),
+        ]);
+    }
+    format!(
+        "periods of {} days; stayed is of those active in the period before\n\n{}\n~ the period is not \
+         over\n{}",
+        count(&report["period_days"]),
+        table.render(),
+        footer(report)
+    )
+}
+
+/// One line per period: how many units, and the share of its days they were there on.
+pub(super) fn render_stickiness(report: &Value) -> String {
+    let mut table = Table::new(&[
+        "from",
+        "to",
+        "active",
+        "share of days",
+        "interval",
+        "units by days",
+    ]);
+    for row in rows(report) {
+        let by_days = row["by_days"].as_object().into_iter().flatten();
+        // Texts of numbers, in the order of the numbers.
+        let by_days: BTreeMap<u64, u64> = by_days
+            .filter_map(|(days, units)| Some((days.parse().ok()?, units.as_u64()?)))
+            .collect();
+        let by_days: Vec<String> = by_days
+            .iter()
+            .map(|(days, units)| format!("{days}: {units}"))
+            .collect();
+        table.row(vec![
+            word(&row["from"]),
+            until(row),
+            count(&row["active"]),
+            percent(&row["value"]),
+            interval(&row["interval"], percent),
+            by_days.join(", "),
+        ]);
+    }
+    format!(
+        "periods of {} days; the mean share of their days on which active units were active\n\n{}\n~ the \
+         period is not over\n{}",
+        count(&report["period_days"]),
+        table.render(),
+        footer(report)
+    )
+}
+
+fn until(row: &Value) -> String {
+    let open = if row["is_complete"] == true { "" } else { " ~" };
+    format!("{}{open}", word(&row["to"]))
 }

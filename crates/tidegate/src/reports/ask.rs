@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tidegate_lake::Lake;
 use tidegate_server::app::AppError;
-use tidegate_server::reports::{ReportParameters, StoredDefinition};
-use tidegate_store::{ObjectKey, ObjectStore as _, ProjectKey, SqliteOptions, SqliteStore};
+use tidegate_server::reports::{REVISIONS, ReportParameters, Served, Source, StoredDefinition};
+use tidegate_store::{
+    ObjectKey, ObjectKind, ObjectStore as _, ProjectKey, SqliteOptions, SqliteStore, StoreError,
+};
 
 use super::definitions::{Kept, definition_in};
 use crate::client::{Connection, encode};
@@ -37,7 +38,7 @@ pub(super) struct Subject<'s> {
     pub(super) file: Option<&'s Path>,
 }
 
-type Reporter = fn(&Lake, &StoredDefinition, &ReportParameters) -> Result<Value, AppError>;
+type Reporter = fn(Source<'_>, &StoredDefinition, &ReportParameters) -> Result<Value, AppError>;
 
 impl Place {
     /// The report of a stored object.
@@ -62,8 +63,13 @@ impl Place {
             },
             None => self.stored(&server, subject)?,
         };
+        let served = self.served(&server, asked)?;
         let lake = server.lake(&self.connection.project)?;
-        report(&lake, &stored, asked).map_err(|error| in_words(&error))
+        let source = Source {
+            served: &served,
+            ..Source::of(&lake)
+        };
+        report(source, &stored, asked).map_err(|error| in_words(&error))
     }
 
     /// The report of an ad-hoc question.
@@ -71,7 +77,7 @@ impl Place {
         &self,
         name: &str,
         asked: &ReportParameters,
-        report: fn(&Lake, &ReportParameters) -> Result<Value, AppError>,
+        report: fn(Source<'_>, &ReportParameters) -> Result<Value, AppError>,
     ) -> Result<Value> {
         let _spinner = Spinner::start();
         let Some(data_dir) = &self.data_dir else {
@@ -79,7 +85,7 @@ impl Place {
         };
         let server = StoppedServer::take(data_dir)?;
         let lake = server.lake(&self.connection.project)?;
-        report(&lake, asked).map_err(|error| in_words(&error))
+        report(Source::of(&lake), asked).map_err(|error| in_words(&error))
     }
 
     fn of_server(&self, path: &str, asked: &ReportParameters) -> Result<Value> {
@@ -96,7 +102,24 @@ impl Place {
             })
             .collect();
         let path = self.connection.path(&format!("{path}?{}", pairs.join("&")));
-        Ok(self.connection.get(&path)?.body)
+        Ok(self.connection.get_patiently(&path)?.body)
+    }
+
+    /// The shares the flag in question has served, where a definition says so.
+    fn served(&self, server: &StoppedServer, asked: &ReportParameters) -> Result<Served> {
+        let database = server.data_dir().join("tidegate.db");
+        let flag = asked.flag.as_deref().unwrap_or_default();
+        let key = ObjectKey::parse(ObjectKind::Flag, flag);
+        let project = ProjectKey::parse(&self.connection.project).context("--project")?;
+        let Some(key) = key.ok().filter(|_| database.exists()) else {
+            return Ok(Served::Unknown);
+        };
+        let history = of_store(&database, async |store| {
+            store
+                .object_history(&project, ObjectKind::Flag, &key, REVISIONS)
+                .await
+        })?;
+        Ok(asked.served(&history))
     }
 
     fn stored(&self, server: &StoppedServer, subject: &Subject<'_>) -> Result<StoredDefinition> {
@@ -112,19 +135,9 @@ impl Place {
                 server.data_dir().display()
             );
         }
-        let mut options = SqliteOptions::new(&database);
-        options.read_only = true;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        let found = runtime.block_on(async {
-            let store = SqliteStore::open(options).await?;
-            let found = store.object_get(&project, kind, &key).await;
-            store.close().await;
-            found
-        });
-        let found = found.with_context(|| format!("cannot read {}", database.display()))?;
+        let found = of_store(&database, async |store| {
+            store.object_get(&project, kind, &key).await
+        })?;
         match found.filter(|object| !object.deleted) {
             Some(object) => Ok(StoredDefinition {
                 key: subject.key.to_owned(),
@@ -137,6 +150,26 @@ impl Place {
             ),
         }
     }
+}
+
+/// What a stopped server's store says.
+fn of_store<T>(
+    database: &Path,
+    ask: impl AsyncFnOnce(&SqliteStore) -> Result<T, StoreError>,
+) -> Result<T> {
+    let mut options = SqliteOptions::new(database);
+    options.read_only = true;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let found = runtime.block_on(async {
+        let store = SqliteStore::open(options).await?;
+        let found = ask(&store).await;
+        store.close().await;
+        found
+    });
+    found.with_context(|| format!("cannot read {}", database.display()))
 }
 
 /// A refusal with every violation on a line of its own.
@@ -156,7 +189,10 @@ struct Spinner(ProgressBar);
 
 impl Spinner {
     fn start() -> Self {
-        let spinner = ProgressBar::new_spinner().with_message("computing");
+        let spinner = ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{spinner} computing, {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         spinner.enable_steady_tick(Duration::from_millis(120));
         Self(spinner)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::text::{bar, count, duration, footer, interval, number, percent, rows, word};
+use super::text::{bar, count, duration, footer, interval, number, percent, remarks, rows, word};
 use crate::stats::Table;
 
 /// A funnel per group, then the comparison of completions.
@@ -92,6 +92,9 @@ fn group(row: &Value, shares_of: &str) -> String {
             percent(&found["relative"]["estimate"]),
             number(&found["p_value"])
         ));
+    }
+    for line in remarks(found) {
+        text.push_str(&format!("{line}\n"));
     }
     if let Some(reason) = row["unanswered"].as_str() {
         text.push_str(&format!("no comparison: {reason}\n"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::text::{count, footer, interval, number, percent, rows, word};
+use super::text::{count, footer, interval, number, percent, remarks, rows, word};
 use crate::stats::Table;
 
 /// Arms under each other, then who is counted, the split, and what it rests on.
@@ -52,11 +52,8 @@ pub(super) fn render(report: &Value) -> String {
         if let Some(reason) = row["unanswered"].as_str() {
             text.push_str(&format!("{}: no answer: {reason}\n", word(&row["variant"])));
         }
-        for note in row["comparison"]["notes"].as_array().into_iter().flatten() {
-            let note = note
-                .as_str()
-                .map_or_else(|| note.to_string(), str::to_owned);
-            text.push_str(&format!("{}: {note}\n", word(&row["variant"])));
+        for line in remarks(&row["comparison"]) {
+            text.push_str(&format!("{}: {line}\n", word(&row["variant"])));
         }
     }
     let units = &report["units"];

@@ -17,7 +17,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use tidegate_metrics::report::ReportMethod;
-use tidegate_server::reports::{self, ReportParameters};
+use tidegate_server::reports::{self, ReportParameters, RetentionView};
 
 use self::ask::{Place, Subject};
 use self::definitions::{CreateArguments, Kept, ListArguments, OneArguments};
@@ -60,7 +60,7 @@ pub(crate) enum UsageCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RetentionCommand {
-    /// Show who came back in which later period
+    /// Show who came back in which later period, who is new, stays and leaves, or how often they come
     #[command(after_help = RETENTION_EXAMPLES)]
     Report(RetentionReportArguments),
 }
@@ -83,6 +83,7 @@ Examples:
   tidegate metric report revenue --flag new-checkout
   tidegate metric report revenue --flag new-checkout --segment device --from 2026-06-01 -o json
   tidegate metric report revenue --flag new-checkout --shares on=1,off=9 --control off
+  tidegate metric report revenue --flag new-checkout --method group --n-max 200000 --looks 14
   tidegate metric report revenue --flag new-checkout --data-dir ./data
 
 Sequential intervals may be read at any time, as often as you like.";
@@ -94,6 +95,7 @@ const JOURNEY_EXAMPLES: &str = "\
     exclusions: [{event: cancel, after_step: 2}]
     reentry: once                      # or every_completion
     timed_from: latest_start           # or first_entry: the time to completion
+    key: session_id                    # optional: within one session, or {property: account, counts: value}
 
 Example:
   tidegate journey create checkout -f checkout.yaml";
@@ -117,6 +119,8 @@ A kind may stand in front of an event's name: --event 'request:GET /cart'.";
 const RETENTION_EXAMPLES: &str = "\
 Examples:
   tidegate retention report
+  tidegate retention report --show lifecycle --period week
+  tidegate retention report --show stickiness --event purchase
   tidegate retention report --event purchase --period week --from 2026-06-01 --to 2026-08-23";
 
 /// Days and how the answer is printed.
@@ -150,6 +154,18 @@ struct Comparing {
     /// Units of both arms at which sequential intervals are tightest [default: 10000]
     #[arg(long, value_name = "N")]
     tune_at: Option<f64>,
+    /// Units of both arms at which a plan of looks ends
+    #[arg(long, value_name = "N", required_if_eq("method", "group"))]
+    n_max: Option<f64>,
+    /// Looks of the plan
+    #[arg(long, value_name = "K", required_if_eq("method", "group"))]
+    looks: Option<u16>,
+    /// How the plan spends alpha: obrien-fleming, pocock or power=R [default: obrien-fleming]
+    #[arg(long, value_name = "S")]
+    spending: Option<String>,
+    /// This look is the last of the plan, wherever it falls: spend all that is left
+    #[arg(long)]
+    last_look: bool,
     /// Standard deviation of the Bayesian prior on the relative effect [default: 0.1]
     #[arg(long, value_name = "S")]
     prior_sd: Option<f64>,
@@ -162,6 +178,8 @@ enum MethodName {
     Sequential,
     /// One look at a time fixed in advance
     Fixed,
+    /// Looks planned in advance, with alpha spent over them
+    Group,
     /// Posterior under a normal prior
     Bayesian,
 }
@@ -171,6 +189,7 @@ impl From<MethodName> for ReportMethod {
         match name {
             MethodName::Sequential => Self::Sequential,
             MethodName::Fixed => Self::Fixed,
+            MethodName::Group => Self::Group,
             MethodName::Bayesian => Self::Bayesian,
         }
     }
@@ -183,7 +202,8 @@ pub(crate) struct MetricReportArguments {
     /// The flag whose variants are compared
     #[arg(long)]
     flag: String,
-    /// The shares the variants were served in, for the split check [default: equal]
+    /// The shares the variants were served in, for the split check [default: the flag's own, or
+    /// equal ones where it does not say]
     #[arg(long, value_name = "VARIANT=SHARE,...")]
     shares: Option<String>,
     /// With --data-dir: a file with the definition, instead of the stored one
@@ -237,11 +257,25 @@ pub(crate) struct RetentionReportArguments {
     /// day, week, or a number of days
     #[arg(long, default_value = "week")]
     period: String,
+    /// Cohorts, the lifecycle of units, or how often they come
+    #[arg(long, value_enum, default_value_t)]
+    show: ViewName,
     /// The error of intervals, each for one look [default: 0.05]
     #[arg(long, value_name = "A")]
     alpha: Option<f64>,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum ViewName {
+    /// By first period, and who came back in which later one
+    #[default]
+    Cohorts,
+    /// New, returning, resurrecting and dormant units by period
+    Lifecycle,
+    /// The days of a period on which units are active
+    Stickiness,
 }
 
 impl Comparing {
@@ -256,6 +290,10 @@ impl Comparing {
             alpha: self.alpha,
             tune_at: self.tune_at,
             prior_sd: self.prior_sd,
+            n_max: self.n_max,
+            looks: self.looks,
+            spending: self.spending.clone(),
+            last_look: self.last_look.then_some(true),
             ..ReportParameters::default()
         }
     }
@@ -334,16 +372,22 @@ pub(crate) fn usage(command: &UsageCommand) -> Result<ExitCode> {
 pub(crate) fn retention(command: &RetentionCommand) -> Result<ExitCode> {
     let RetentionCommand::Report(arguments) = command;
     let common = &arguments.common;
+    let (view, render): (RetentionView, fn(&Value) -> String) = match arguments.show {
+        ViewName::Cohorts => (RetentionView::Cohorts, activity_table::render_retention),
+        ViewName::Lifecycle => (RetentionView::Lifecycle, activity_table::render_lifecycle),
+        ViewName::Stickiness => (RetentionView::Stickiness, activity_table::render_stickiness),
+    };
     let asked = ReportParameters {
         from: common.from.clone(),
         to: common.to.clone(),
         events: events(&arguments.event),
         period: Some(arguments.period.clone()),
         alpha: arguments.alpha,
+        show: Some(view),
         ..ReportParameters::default()
     };
     let report = common.place.ask("retention", &asked, reports::retention)?;
-    show(&common.place, &report, activity_table::render_retention)?;
+    show(&common.place, &report, render)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! Numbers, shares, durations and bars as people read them.
 
 use serde_json::Value;
+use tidegate_stats::comparison::Note;
 
 use crate::stats::figure;
 
@@ -63,6 +64,37 @@ pub(super) fn bar(share: Option<f64>) -> String {
 /// The rows of a report.
 pub(super) fn rows(report: &Value) -> impl Iterator<Item = &Value> {
     report["rows"].as_array().into_iter().flatten()
+}
+
+/// What a reader must know of a comparison, line by line.
+pub(super) fn remarks(comparison: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let look = &comparison["group"];
+    if look.is_object() {
+        let limit = match look["critical_z"].is_null() {
+            true => "none at this look".to_owned(),
+            false => number(&look["critical_z"]),
+        };
+        lines.push(format!(
+            "z {} against the boundary {limit}",
+            number(&look["z"])
+        ));
+        let stop = &look["at_stop"];
+        if stop.is_object() {
+            lines.push(format!(
+                "at the stop: median-unbiased {} {}, p {}",
+                number(&stop["absolute"]["estimate"]),
+                interval(&stop["absolute"], number),
+                number(&stop["p_value"])
+            ));
+        }
+    }
+    let notes = comparison["notes"].as_array().into_iter().flatten();
+    lines.extend(notes.filter_map(|note| {
+        let note = serde_json::from_value::<Note>(note.clone()).ok()?;
+        Some(note.to_string())
+    }));
+    lines
 }
 
 /// What a report rests on, and what a reader must know.

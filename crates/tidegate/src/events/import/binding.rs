@@ -10,6 +10,9 @@ use super::row::{CellRefusal, RowEvents, RowReader};
 /// When a unit without a time of its own was exposed. It is part of every event's identity, so it
 /// must not change from one import to the next.
 const NO_TIME_US: i64 = 946_684_800_000_000;
+/// How a complaint begins about a column that the mapping itself fails to name.
+pub(super) const NO_COLUMN_NAMED: &str = "there is no column \"\"";
+
 /// The columns a file has.
 #[derive(Debug, Clone)]
 pub(super) struct Columns {

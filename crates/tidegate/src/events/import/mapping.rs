@@ -113,7 +113,22 @@ impl MappingProblem {
 ///
 /// # Errors
 /// Everything that is wrong with it.
+#[cfg(test)]
 pub(super) fn read(text: &str) -> Result<Mapping, Vec<MappingProblem>> {
+    match read_with_problems(text)? {
+        (mapping, problems) if problems.is_empty() => Ok(mapping),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// Reads a mapping, with everything that is wrong with what could be read, so that a file's columns
+/// can be looked at before all of it is said.
+///
+/// # Errors
+/// What keeps it from being read at all.
+pub(super) fn read_with_problems(
+    text: &str,
+) -> Result<(Mapping, Vec<MappingProblem>), Vec<MappingProblem>> {
     let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
         let place = error.span().map_or_else(String::new, |span| {
             let line = text.get(..span.start).unwrap_or(text).lines().count();
@@ -123,11 +138,7 @@ pub(super) fn read(text: &str) -> Result<Mapping, Vec<MappingProblem>> {
     })?;
     let mut reader = Reader::default();
     let mapping = reader.mapping(&with_unit_on_top(table));
-    if reader.problems.is_empty() {
-        Ok(mapping)
-    } else {
-        Err(reader.problems)
-    }
+    Ok((mapping, reader.problems))
 }
 
 /// A mapping whose `[wide]` holds what may also stand above it, brought into one shape.

@@ -25,6 +25,7 @@ use tidegate_metrics::{Arrival, Event, EventId, Limits, parse_events};
 
 use self::binding::Binding;
 use self::identity::{FirstPass, Repeated, id_of};
+use self::mapping::MappingProblem;
 use self::report::{ImportReport, RefusedFile};
 use self::row::CellRefusal;
 use self::sink::{IntoLake, Nowhere, Sink, ToServer};
@@ -93,13 +94,27 @@ pub(crate) struct ImportArguments {
 
 /// Imports.
 pub(crate) fn run(arguments: &ImportArguments) -> Result<ExitCode> {
-    let mapping = read_mapping(arguments)?;
+    let (mapping, mut problems) = read_mapping(arguments)?;
     let source = Source::open(&arguments.file, mapping.delimiter)?;
     let columns = source.columns()?;
-    let binding = Binding::new(&mapping, &columns).map_err(|problems| {
+    let binding = Binding::new(&mapping, &columns);
+    if let Err(misfits) = &binding {
+        // What the mapping itself leaves open has been said already.
+        let known: Vec<&str> = problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
+        let new = misfits.iter().filter(|misfit| {
+            !known.contains(&misfit.key.as_str())
+                && !misfit.detail.starts_with(binding::NO_COLUMN_NAMED)
+        });
+        let new: Vec<MappingProblem> = new.cloned().collect();
+        problems.extend(new);
+    }
+    let Some(binding) = binding.ok().filter(|_| problems.is_empty()) else {
         let what = format!("{} does not fit", arguments.mapping.display());
-        listed(&what, &problems)
-    })?;
+        return Err(listed(&what, &problems));
+    };
     let mut sink: Box<dyn Sink + '_> = match &arguments.data_dir {
         Some(data_dir) => {
             let server = StoppedServer::take_or_make(data_dir)?;
@@ -159,7 +174,7 @@ fn refused_file(arguments: &ImportArguments) -> Result<Option<RefusedFile>> {
     path.map(RefusedFile::create).transpose()
 }
 
-fn read_mapping(arguments: &ImportArguments) -> Result<mapping::Mapping> {
+fn read_mapping(arguments: &ImportArguments) -> Result<(mapping::Mapping, Vec<MappingProblem>)> {
     let path = &arguments.mapping;
     let unreadable = || format!("cannot read {}", path.display());
     let bytes = std::fs::metadata(path).with_context(unreadable)?.len();
@@ -169,11 +184,11 @@ fn read_mapping(arguments: &ImportArguments) -> Result<mapping::Mapping> {
         path.display()
     );
     let text = std::fs::read_to_string(path).with_context(unreadable)?;
-    mapping::read(&text)
+    mapping::read_with_problems(&text)
         .map_err(|problems| listed(&format!("{} is no mapping", path.display()), &problems))
 }
 
-fn listed(what: &str, problems: &[mapping::MappingProblem]) -> anyhow::Error {
+fn listed(what: &str, problems: &[MappingProblem]) -> anyhow::Error {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("{what}:\n  {}", lines.join("\n  "))
 }

@@ -288,7 +288,10 @@ fn details(
             "covariate {name} is constant or follows from those before it, and was dropped"
         ));
     }
-    lines.extend(answered.notes.iter().filter_map(describe_note));
+    // The share of variance removed has a line of its own.
+    let notes = answered.notes.iter();
+    let notes = notes.filter(|note| !matches!(note, Note::VarianceReduction { .. }));
+    lines.extend(notes.map(ToString::to_string));
     lines.push(format!(
         "alpha {:?}: {}",
         answered.method_detail.alpha, answered.method_detail.promise
@@ -297,31 +300,6 @@ fn details(
         .iter()
         .map(|line| format!("\n{metric}, {arm}: {line}"))
         .collect()
-}
-
-/// A note in words; none where the figure has a line of its own.
-fn describe_note(note: &Note) -> Option<String> {
-    Some(match note {
-        Note::BurnIn {
-            side,
-            events,
-            needed,
-        } => format!(
-            "too early: the {side} arm has {events} events, {needed} are needed before anything is claimed"
-        ),
-        Note::BaselineNearZero => {
-            "the baseline cannot be told from zero, so the relative effect is not bounded"
-                .to_owned()
-        }
-        Note::BaselineNegative => {
-            "the baseline is negative; relative effects are shares of its size".to_owned()
-        }
-        Note::ConstantArm { side } => format!("the {side} arm does not vary"),
-        Note::PooledStrata { strata } => {
-            format!("{strata} strata were too thin for a variance and were pooled")
-        }
-        Note::VarianceReduction { .. } => return None,
-    })
 }
 
 fn percent(share: f64) -> String {
