@@ -42,9 +42,9 @@ fn journey(steps: &[u16], within_seconds: Option<u64>) -> Query {
             within_seconds,
             exclusions: Vec::new(),
             reentry: Reentry::Once,
-            key: None,
             // Of the first step_view, as Q3 asks; Q2 asks for no times.
             timed_from: TimedFrom::FirstEntry,
+            key: None,
         },
         by: None,
         days: days(),

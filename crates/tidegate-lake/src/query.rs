@@ -35,7 +35,6 @@ use tidegate_stats::StatsError;
 use worker::Worker;
 
 const DAY_US: i64 = 86_400_000_000;
-
 /// Filters that one pass over the events can tell apart.
 const FILTERS_AT_ONCE: usize = 64;
 
@@ -262,7 +261,11 @@ impl<'r> Run<'r> {
         let mut all = Vec::new();
         let homes = 0..self.state.buckets;
         if let (Some(key), Query::Journey { journey, days, .. }) = (self.key(), self.query) {
-            return keyed::Keyed::new(self, key, journey, *days).all(homes, threads);
+            let keyed = keyed::Keyed::new(self, key, journey, *days);
+            let reports = keyed.all(homes, threads)?.into_iter();
+            return Ok(reports
+                .map(|(report, rows)| Worker::with_journey(self, report, rows))
+                .collect());
         }
         persons::in_rounds(self, homes, None, threads, &mut |homes, persons| {
             let nobody = Persons::default();
@@ -411,14 +414,14 @@ impl<'r> Run<'r> {
     }
 }
 
-/// Whether a flag is set for a unit; an empty list says no of every one.
-fn is_set(flags: &[bool], unit: u32) -> bool {
-    let at = usize::try_from(unit).unwrap_or(usize::MAX);
-    flags.get(at).copied().unwrap_or(false)
-}
-
 /// The moments in which a chain may begin.
 fn entry_us(days: Days) -> Range<i64> {
     let from = days.first.saturating_mul(DAY_US);
     from..days.last.saturating_add(1).saturating_mul(DAY_US)
+}
+
+/// Whether a flag is set for a unit; an empty list says no of every one.
+fn is_set(flags: &[bool], unit: u32) -> bool {
+    let at = usize::try_from(unit).unwrap_or(usize::MAX);
+    flags.get(at).copied().unwrap_or(false)
 }

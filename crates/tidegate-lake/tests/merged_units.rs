@@ -110,6 +110,11 @@ fn queries() -> Vec<Query> {
         days,
     };
     let events = || vec![EventFilter::named("n1"), EventFilter::named("n2")];
+    // More than a mask has bits.
+    let many = || -> Vec<EventFilter> {
+        let names = ["n1", "n0", "n2"].iter().cycle().take(70);
+        names.map(|name| EventFilter::named(name)).collect()
+    };
     let steps = json!(["n1", "n2", "n1"]);
     vec![
         metric(
@@ -148,6 +153,21 @@ fn queries() -> Vec<Query> {
             events: Vec::new(),
             days,
             period_days: 1,
+        },
+        Query::Usage {
+            events: many(),
+            days,
+        },
+        Query::Adoption {
+            events: many(),
+            by: Some(by(Some("country"))),
+            days,
+            period_days: 2,
+        },
+        Query::Retention {
+            events: many(),
+            days,
+            period_days: 2,
         },
         Query::Lifecycle {
             events: Vec::new(),

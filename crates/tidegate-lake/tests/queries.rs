@@ -254,8 +254,8 @@ fn journey(order: StepOrder) -> JourneyDefinition {
             }]
         },
         reentry: Reentry::Once,
-        key: None,
         timed_from: TimedFrom::LatestStart,
+        key: None,
     }
 }
 

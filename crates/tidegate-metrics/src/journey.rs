@@ -146,12 +146,12 @@ pub struct JourneyDefinition {
     /// How often a unit may complete it.
     #[serde(default)]
     pub reentry: Reentry,
-    /// What the events of a chain must share besides their unit, or instead of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<JourneyKey>,
     /// From where the time to completion runs.
     #[serde(default, skip_serializing_if = "TimedFrom::is_latest_start")]
     pub timed_from: TimedFrom,
+    /// What the events of a chain must share besides their unit, or instead of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JourneyKey>,
 }
 
 /// Why a definition cannot be used, with a JSON pointer.

@@ -7,7 +7,6 @@
 //! is bounded by rounds as there.
 
 use super::persons::{At, Placed, at, ids_of, in_order, sort, ties};
-use super::worker::Worker;
 use super::{QueryError, Run, classify, each_bucket, entry_us};
 use crate::columns::{Block, Place};
 use rustc_hash::FxHashMap;
@@ -62,12 +61,13 @@ impl<'k> Keyed<'k> {
         }
     }
 
-    /// The findings of some buckets, in as many rounds as memory asks for.
+    /// The findings of some buckets and the rows looked at for each, in as many rounds as memory
+    /// asks for.
     pub(super) fn all(
         &self,
         homes: Range<u16>,
         threads: usize,
-    ) -> Result<Vec<Worker<'k>>, QueryError> {
+    ) -> Result<Vec<(JourneyReport, u64)>, QueryError> {
         let Some(gathered) = self.gather(&homes, threads)? else {
             let middle = homes.start + (homes.end - homes.start) / 2;
             let mut parts = self.all(homes.start..middle, threads)?;
@@ -83,10 +83,11 @@ impl<'k> Keyed<'k> {
             .collect();
         let ids = ids_of(self.run, &tied, threads)?;
         let parts = gathered.into_iter().map(|(bucket, found)| {
-            let exposures = in_order(found.exposures, &ids);
-            let events = in_order(found.events, &ids);
-            let report = self.fold(bucket, &exposures, events);
-            Worker::having_found(self.run, report, found.rows)
+            let exposures = in_order(found.exposures, &ids).into_iter();
+            let exposures: Vec<_> = exposures.map(|placed| placed.what).collect();
+            let events = in_order(found.events, &ids).into_iter();
+            let events = events.map(|placed| placed.what).collect();
+            (self.fold(bucket, &exposures, events), found.rows)
         });
         Ok(parts.collect())
     }
@@ -142,32 +143,31 @@ impl<'k> Keyed<'k> {
         let (run, classifier) = (self.run, self.run.classifier());
         let all = run.wants_all();
         let mut found: BTreeMap<u16, Gathered> = BTreeMap::new();
-        let filters = 0..self.journey.filters().count();
+        let filters = 0..run.query.filters().len();
         for (number, (day, block)) in (0u32..).zip(days) {
             let (mut times, mut values) = (block.times(), block.values());
             for row in 0..block.len() {
-                let (time_us, amount) = (times.of(row), values.of(row));
                 let matched = classifier.matched(block, row, &filters);
                 if matched == 0 && !all {
                     continue;
                 }
+                let event = ClassifiedEvent {
+                    unit: block.unit(row),
+                    time_us: times.of(row),
+                    matched,
+                    value: values.of(row),
+                };
                 let Some(value) = self.value(block, row) else {
                     continue;
                 };
-                let (home, unit) = self.place((bucket, block.unit(row)), value);
+                let (home, unit) = self.place((bucket, event.unit), value);
                 if homes.contains(&home) {
-                    let event = ClassifiedEvent {
-                        unit,
-                        time_us,
-                        matched,
-                        value: amount,
-                    };
                     found.entry(home).or_default().events.push(Placed {
-                        time_us,
+                        time_us: event.time_us,
                         unit,
                         at: at(bucket, number, row),
                         part: 0,
-                        what: (event, value),
+                        what: (ClassifiedEvent { unit, ..event }, value),
                     });
                 }
             }
@@ -217,8 +217,8 @@ impl<'k> Keyed<'k> {
     fn fold(
         &self,
         bucket: u16,
-        exposures: &[Placed<(ExposureEvent, u128)>],
-        events: Vec<Placed<(ClassifiedEvent, u128)>>,
+        exposures: &[(ExposureEvent, u128)],
+        events: Vec<(ClassifiedEvent, u128)>,
     ) -> JourneyReport {
         // Dense numbers for what is followed, and who it belongs to.
         let (mut numbers, mut owners) = (FxHashMap::<(u32, u128), u32>::default(), Vec::new());
@@ -231,7 +231,6 @@ impl<'k> Keyed<'k> {
         let is_by_value = self.key.counts == Counted::Value;
         let exposures: Vec<ExposureEvent> = exposures
             .iter()
-            .map(|placed| (&placed.what.0, &placed.what.1))
             .map(|(exposure, value)| match is_by_value {
                 true => ExposureEvent {
                     unit: number(exposure.unit, *value),
@@ -242,7 +241,6 @@ impl<'k> Keyed<'k> {
             .collect();
         let events: Vec<ClassifiedEvent> = events
             .into_iter()
-            .map(|placed| placed.what)
             .map(|(event, value)| ClassifiedEvent {
                 unit: number(event.unit, value),
                 ..event

@@ -57,11 +57,11 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// A part that was found otherwise, over so many rows.
-    pub(super) fn having_found(run: &'r Run<'r>, journey: JourneyReport, events: u64) -> Self {
+    /// What was found by other means: a journey, over so many rows.
+    pub(super) fn with_journey(run: &'r Run<'r>, report: JourneyReport, rows: u64) -> Self {
         Self {
-            found: Found::Journey(journey),
-            events,
+            found: Found::Journey(report),
+            events: rows,
             ..Self::new(run)
         }
     }
@@ -230,40 +230,6 @@ impl<'r> Worker<'r> {
         }
     }
 
-    fn live(&mut self, bucket: &Bucket<'_, '_>) {
-        let (
-            Query::Lifecycle {
-                days: asked,
-                period_days,
-                ..
-            },
-            Found::Lifecycle(lifecycle),
-        ) = (self.run.query, &mut self.found)
-        else {
-            return;
-        };
-        let mut events = Vec::new();
-        let parts = self.run.parts();
-        if self.run.wants_any() {
-            bucket.each_own(|event| {
-                events.push(ClassifiedEvent {
-                    matched: 1,
-                    ..event
-                });
-            });
-            events.extend_from_slice(bucket.persons.events(0));
-        } else {
-            for (part, filters) in parts.iter().enumerate() {
-                events.extend(bucket.events(part, filters));
-            }
-        }
-        if parts.len() > 1 {
-            events.sort_by_key(|event| event.time_us);
-        }
-        let of_bucket = Lifecycle::of(bucket.units, *asked, *period_days, events);
-        lifecycle.merge(&of_bucket);
-    }
-
     fn retain(&mut self, bucket: &Bucket<'_, '_>) {
         let Found::Retention(fold) = &mut self.found else {
             return;
@@ -303,6 +269,46 @@ impl<'r> Worker<'r> {
     }
 }
 
+impl Worker<'_> {
+    fn live(&mut self, bucket: &Bucket<'_, '_>) {
+        let (
+            Query::Lifecycle {
+                days, period_days, ..
+            },
+            Found::Lifecycle(lifecycle),
+        ) = (self.run.query, &mut self.found)
+        else {
+            return;
+        };
+        let parts = self.run.parts();
+        let any = self.run.wants_any();
+        let own = bucket.days.iter().flat_map(|(day, block)| {
+            let mut active = Vec::new();
+            if any {
+                // Of an event without a filter only its day is asked.
+                active.extend((0..block.len()).map(|row| ClassifiedEvent {
+                    unit: block.unit(row),
+                    time_us: day.saturating_mul(DAY_US),
+                    matched: 1,
+                    value: f64::NAN,
+                }));
+            } else {
+                for filters in &parts {
+                    active.extend(bucket.classifier.events(block, filters));
+                }
+            }
+            active.retain(|event| !is_set(bucket.merged, event.unit));
+            active
+        });
+        let of_persons = (0..parts.len()).flat_map(|part| bucket.persons.events(part));
+        let mut of_persons: Vec<ClassifiedEvent> = of_persons.copied().collect();
+        of_persons.sort_by_key(|event| event.time_us);
+        let events = own.chain(of_persons);
+        let found = Lifecycle::of(bucket.units, *days, *period_days, events);
+        lifecycle.merge(&found);
+    }
+}
+
 /// What is known of a bucket.
 struct Bucket<'b, 'q> {
     classifier: Classifier<'q>,
@@ -315,17 +321,6 @@ struct Bucket<'b, 'q> {
 }
 
 impl Bucket<'_, '_> {
-    /// Every event of units that are persons by themselves, in the order of time.
-    fn each_own(&self, mut each: impl FnMut(ClassifiedEvent)) {
-        for (_, block) in self.days {
-            self.classifier.each(block, &(0..0), true, |event| {
-                if !is_set(self.merged, event.unit) {
-                    each(event);
-                }
-            });
-        }
-    }
-
     /// The events that match one of a part of the filters: those of units that are persons by
     /// themselves in the order of time, then those of all others.
     fn events(&self, part: usize, filters: &Range<usize>) -> impl Iterator<Item = ClassifiedEvent> {
@@ -340,8 +335,9 @@ impl Bucket<'_, '_> {
 pub(super) fn join(query: &Query, workers: Vec<Worker<'_>>) -> Result<Findings, QueryError> {
     let (mut units, mut metric) = (Vec::new(), None::<MetricSummary>);
     let (mut journey, mut adoption) = (JourneyReport::default(), Adoption::default());
+    let mut lifecycle = Lifecycle::default();
     let mut usage = UsageTally::new(query.filters().len());
-    let (mut retention, mut lifecycle) = (Retention::default(), Lifecycle::default());
+    let mut retention = Retention::default();
     for part in workers.into_iter().map(|worker| worker.found) {
         match part {
             Found::Units(part) => units.extend(part),

@@ -20,15 +20,15 @@ const REENTRIES: [(&str, Reentry); 2] = [
     ("every_completion", Reentry::EveryCompletion),
 ];
 
+const TIMED_FROM: [(&str, TimedFrom); 2] = [
+    ("latest_start", TimedFrom::LatestStart),
+    ("first_entry", TimedFrom::FirstEntry),
+];
+
 const COUNTED: [(&str, Counted); 3] = [
     ("unit", Counted::Unit),
     ("unit_and_value", Counted::UnitAndValue),
     ("value", Counted::Value),
-];
-
-const TIMED_FROM: [(&str, TimedFrom); 2] = [
-    ("latest_start", TimedFrom::LatestStart),
-    ("first_entry", TimedFrom::FirstEntry),
 ];
 
 /// Reads a journey; `None` only together with a violation.
@@ -50,11 +50,11 @@ pub(super) fn read(
         None => Vec::new(),
     };
     let reentry = fields.choice("reentry", &REENTRIES).unwrap_or_default();
+    let timed_from = fields.choice("timed_from", &TIMED_FROM).unwrap_or_default();
     let key = match fields.get("key") {
         Some(value) => Some(key(value, fields.pointer("key"), fields.problems)),
         None => None,
     };
-    let timed_from = fields.choice("timed_from", &TIMED_FROM).unwrap_or_default();
     fields.finish();
     Some(JourneyDefinition {
         steps,
@@ -62,8 +62,8 @@ pub(super) fn read(
         within_seconds,
         exclusions,
         reentry,
-        key,
         timed_from,
+        key,
     })
 }
 

@@ -219,6 +219,13 @@ impl<'d> JourneyFold<'d> {
         self.finish_reusable(end_us).0
     }
 
+    /// The same, with the memory for the next fold.
+    #[must_use]
+    pub fn finish_reusable(self, end_us: i64) -> (JourneyReport, JourneyMemory) {
+        let arms = self.arms;
+        self.report(arms, end_us)
+    }
+
     /// The same, where what was pushed as a unit is one value of a unit's: `owners` says whose, and
     /// `assignments` where the owners belong. An owner counts once, at the highest step any of its
     /// values reached; durations are those of its own first arrivals.
@@ -226,7 +233,7 @@ impl<'d> JourneyFold<'d> {
     pub fn finish_by_owner(
         mut self,
         owners: &[u32],
-        assignments: &'d [Assignment],
+        assignments: &[Assignment],
         end_us: i64,
     ) -> JourneyReport {
         let mut units = vec![Unit::NEW; assignments.len()];
@@ -246,27 +253,26 @@ impl<'d> JourneyFold<'d> {
         // Samples stand in the order of events, so the first at a step is the owner's arrival.
         let mut reached = vec![0; assignments.len()];
         self.memory.samples.retain_mut(|sample| {
-            let owner = owners.get(place(sample.unit)).copied();
-            sample.unit = owner.unwrap_or(u32::MAX);
-            let reached = reached.get_mut(place(sample.unit));
-            let is_first = |reached: &&mut u8| **reached < sample.level;
-            reached
-                .filter(is_first)
-                .map(|reached| *reached = sample.level)
-                .is_some()
+            let owner = owners.get(place(sample.unit)).copied().unwrap_or(u32::MAX);
+            sample.unit = owner;
+            let reached = reached.get_mut(place(owner));
+            let is_first = reached
+                .as_ref()
+                .is_some_and(|reached| **reached < sample.level);
+            if let Some(reached) = reached.filter(|_| is_first) {
+                *reached = sample.level;
+            }
+            is_first
         });
         self.memory.units = units;
-        self.arms = Arms::Exposed(assignments);
-        self.finish(end_us)
+        self.report(Arms::Exposed(assignments), end_us).0
     }
 
-    /// The same as [`Self::finish`], with the memory for the next fold.
-    #[must_use]
-    pub fn finish_reusable(self, end_us: i64) -> (JourneyReport, JourneyMemory) {
+    fn report(self, arms: Arms<'_>, end_us: i64) -> (JourneyReport, JourneyMemory) {
         let mut mixed_units = 0;
         let mut groups = Groups::new(self.rules.journey.steps.len());
         for (at, unit) in self.memory.units.iter().enumerate() {
-            let Some(assignment) = self.arms.of(at) else {
+            let Some(assignment) = arms.of(at) else {
                 continue;
             };
             mixed_units += u64::from(assignment.is_mixed);
@@ -295,7 +301,7 @@ impl<'d> JourneyFold<'d> {
         }
         for sample in &self.memory.samples {
             let at = usize::try_from(sample.unit).unwrap_or(usize::MAX);
-            let arm = self.arms.of(at).map(|arm| (arm.variant, arm.segment));
+            let arm = arms.of(at).map(|arm| (arm.variant, arm.segment));
             if let Some(group) = arm.and_then(|(variant, segment)| groups.of(variant, segment)) {
                 group.add_times(sample);
             }

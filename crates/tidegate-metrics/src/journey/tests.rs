@@ -18,8 +18,8 @@ fn journey(names: &[&str]) -> JourneyDefinition {
         within_seconds: None,
         exclusions: Vec::new(),
         reentry: Reentry::Once,
-        key: None,
         timed_from: TimedFrom::LatestStart,
+        key: None,
     }
 }
 

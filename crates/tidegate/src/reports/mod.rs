@@ -94,8 +94,8 @@ const JOURNEY_EXAMPLES: &str = "\
     within_seconds: 604800             # optional: first step to last
     exclusions: [{event: cancel, after_step: 2}]
     reentry: once                      # or every_completion
-    key: session_id                    # optional: within one session, or {property: account, counts: value}
     timed_from: latest_start           # or first_entry: the time to completion
+    key: session_id                    # optional: within one session, or {property: account, counts: value}
 
 Example:
   tidegate journey create checkout -f checkout.yaml";
