@@ -475,10 +475,7 @@ fn a_torn_entry_is_cut_and_a_damaged_one_is_named() {
     assert_eq!(read_file(&disk, path, 1 << 20).unwrap(), whole);
     // A bit of an entry in the middle.
     let middle = whole.len() as u64 / 2;
-    disk.open(path)
-        .unwrap()
-        .write_all_at(&[b'~'], middle)
-        .unwrap();
+    disk.open(path).unwrap().write_all_at(b"~", middle).unwrap();
     let report = lake.verify(&mut |_, _| {}).unwrap();
     assert!(
         report

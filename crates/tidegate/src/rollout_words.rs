@@ -82,7 +82,7 @@ fn evidence(ln_e: f64, ln_threshold: f64) -> String {
 /// The odds of some evidence, thousands grouped; none where it speaks against harm.
 fn odds(ln_e: f64) -> Option<String> {
     let odds = ln_e.exp();
-    if !(odds >= 1.5) {
+    if odds.is_nan() || odds < 1.5 {
         return None;
     }
     if odds >= 1e12 {

@@ -330,7 +330,7 @@ fn flags_whose_names_differ_in_case_only_export_to_files_that_differ_in_more() {
     }
     let folder = tempfile::tempdir().unwrap();
     assert!(run(&server, "export", folder.path()).status.success());
-    let mut names: Vec<String> = std::fs::read_dir(folder.path())
+    let mut names: Vec<String> = fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("flag-"))

@@ -419,7 +419,7 @@ mod tests {
             let mut rows = Rows::default();
             let mut time_us = -5_000_000_000;
             for (row, (unit, gap, name, other, kind)) in drawn.into_iter().enumerate() {
-                time_us += [0, 1, 1_000_000, 3_000_000_000][gap as usize];
+                time_us += [0, 1, 1_000_000, 3_000_000_000][usize::try_from(gap).unwrap()];
                 rows.unit
                     .push(u32::from(unit) * if far { 60_000 } else { 1 });
                 rows.time_us.push(time_us);

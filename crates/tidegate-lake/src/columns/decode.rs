@@ -52,15 +52,12 @@ impl<T: Copy> Coded<'_, T> {
     }
 }
 
-fn column<'b>(batch: &'b RecordBatch, name: Wrong) -> Result<&'b dyn Array, Wrong> {
+fn column(batch: &RecordBatch, name: Wrong) -> Result<&dyn Array, Wrong> {
     let found = batch.column_by_name(name);
     found.map(AsRef::as_ref).ok_or(name)
 }
 
-fn dictionary<'b>(
-    batch: &'b RecordBatch,
-    name: Wrong,
-) -> Result<&'b DictionaryArray<Int32Type>, Wrong> {
+fn dictionary(batch: &RecordBatch, name: Wrong) -> Result<&DictionaryArray<Int32Type>, Wrong> {
     column(batch, name)?.as_dictionary_opt().ok_or(name)
 }
 

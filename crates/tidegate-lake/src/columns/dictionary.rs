@@ -156,7 +156,7 @@ mod tests {
 
     /// Few different hashes, so that chains are long and tags agree.
     fn poor_hash(name: &str) -> u64 {
-        unit_hash(name) % 5 << 32
+        (unit_hash(name) % 5) << 32
     }
 
     #[derive(Debug, Clone)]

@@ -28,7 +28,7 @@ pub(crate) struct Problem {
     current_revision: Option<u64>,
     /// What this kind of problem says beside that, under names of its own.
     #[serde(flatten)]
-    more: Map<String, Value>,
+    more: Box<Map<String, Value>>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
 }
@@ -42,7 +42,7 @@ impl Problem {
             detail,
             violations: Vec::new(),
             current_revision: None,
-            more: Map::new(),
+            more: Box::default(),
             retry_after_seconds: None,
         }
     }
@@ -119,7 +119,7 @@ impl Problem {
             detail,
         );
         if let Value::Object(said) = said {
-            problem.more = said;
+            problem.more = Box::new(said);
         }
         problem
     }

@@ -44,7 +44,7 @@ impl Served {
             .skip(first)
             .map(|object| shares_of(flag, object));
         let Some(Some(shares)) = found.next() else {
-            return match found.last() {
+            return match found.next_back() {
                 // Whatever it was, it is something that can be said now.
                 Some(Some(_)) => Self::Changed,
                 _ => Self::Unknown,

@@ -240,10 +240,11 @@ impl Watch {
         if event.variant(&self.flag) != Some(&self.control) {
             return false;
         }
-        let guards = self.guards.iter_mut();
-        guards
-            .filter(|guard| guard.source.looks_at(event))
-            .fold(false, |froze, guard| guard.learn(event) || froze)
+        let mut has_frozen = false;
+        for guard in &mut self.guards {
+            has_frozen |= guard.source.looks_at(event) && guard.learn(event);
+        }
+        has_frozen
     }
 
     /// Counts one event of `phase`; `assigned` is the arm the split of that phase gives its unit.

@@ -34,7 +34,7 @@ pub(crate) enum MetricCommand {
     Get(OneArguments),
     /// Show a metric by the variants of a flag, with intervals
     #[command(after_help = METRIC_REPORT_EXAMPLES)]
-    Report(MetricReportArguments),
+    Report(Box<MetricReportArguments>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ pub(crate) enum JourneyCommand {
     Get(OneArguments),
     /// Show steps, drop-off and time between steps
     #[command(after_help = JOURNEY_REPORT_EXAMPLES)]
-    Report(JourneyReportArguments),
+    Report(Box<JourneyReportArguments>),
 }
 
 #[derive(Debug, Subcommand)]
