@@ -1,7 +1,7 @@
 //! Measures what guarded rollouts promise, and what the documented rules of others do on the same service.
 //!
 //! Prints the Markdown of `docs/rollout-benchmark.md`:
-//! `cargo run --release --example rollout_benchmark -- 100000 > docs/rollout-benchmark.md`.
+//! `cargo run -p tidegate-rollout --example rollout_benchmark -- 100000 > docs/rollout-benchmark.md`.
 //! The argument is the number of healthy histories per configuration; a smaller one is a smoke test.
 
 #![expect(
@@ -38,7 +38,7 @@ fn main() {
         .unwrap_or(2_000);
     println!("# Guarded rollouts, measured\n");
     println!(
-        "Produced by `cargo run --release --example rollout_benchmark -- {histories}`, seed {SEED}."
+        "Produced by `cargo run -p tidegate-rollout --example rollout_benchmark -- {histories}`, seed {SEED}: the seed decides everything but the last section."
     );
     println!(
         "Service: {REQUESTS_PER_SECOND} requests per second, {} % failing.",
