@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 
+use crate::evidence::late::LATE_CAPITAL;
 use crate::evidence::{RatioPrior, Shares};
 use crate::spec::{Direction, Guard, RolloutSpec, Stage};
 
@@ -48,7 +49,9 @@ pub const RATIOS: [f64; 5] = [1.5, 2.0, 4.0, 10.0, 100.0];
 /// Forecasts for one guard of a policy. Ratios that would push the event rate above one are capped.
 pub fn forecast(spec: &RolloutSpec, guard: &Guard, traffic: Traffic) -> Forecast {
     let total: f64 = spec.guards.iter().map(|g| g.weight).sum();
-    let level = (total / (spec.alpha * guard.weight)).ln();
+    // With a bake a part of the capital is kept for harm that begins in it.
+    let kept = spec.bake.map_or(0.0, |_| -(1.0 - LATE_CAPITAL).ln());
+    let level = (total / (spec.alpha * guard.weight)).ln() + kept;
     let prior = RatioPrior::increase();
     let rows: Vec<ForecastRow> = RATIOS
         .iter()
@@ -143,7 +146,7 @@ fn walk(
         } else {
             0.0
         };
-        let lasts = stage_seconds(stage, w, traffic);
+        let lasts = stage_seconds((spec, index), stage, w, traffic);
         let needs = if information > 0.0 {
             left / information
         } else {
@@ -168,14 +171,19 @@ fn walk(
     }
 }
 
-/// Expected length of a stage under this traffic.
-fn stage_seconds(stage: &Stage, share: f64, traffic: Traffic) -> f64 {
+/// Expected length of a stage under this traffic, a bake included.
+fn stage_seconds(
+    (spec, index): (&RolloutSpec, usize),
+    stage: &Stage,
+    share: f64,
+    traffic: Traffic,
+) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
         reason = "policy limits are far below 2^52"
     )]
     let (time, units, events) = (
-        stage.min_seconds as f64,
+        spec.min_seconds(index) as f64,
         stage.min_units as f64,
         stage.min_events as f64,
     );
@@ -226,6 +234,35 @@ mod tests {
             assert!((found / seconds - 1.0).abs() < 0.03, "{ratio}: {found}");
             assert!((bound.excess_events - failures).abs() < 0.06, "{ratio}");
         }
+    }
+
+    #[test]
+    fn a_bake_is_time_to_see_harm_and_keeps_a_part_of_the_capital() {
+        let traffic = Traffic {
+            units_per_second: 100.0,
+            event_rate: 0.005,
+        };
+        let ending = |bake: serde_json::Value| {
+            let mut spec = json!({
+                "flag": "f", "treatment": "on", "control": "off",
+                "stages": [{"share_bp": 500, "min_seconds": 60}, {"share_bp": 10_000}],
+                "guards": [{"metric": "errors"}],
+            });
+            match bake {
+                serde_json::Value::Null => spec["holdback_bp"] = json!(500),
+                bake => spec["bake"] = bake,
+            }
+            let spec = RolloutSpec::from_json(&spec).unwrap();
+            forecast(&spec, &spec.guards[0], traffic)
+        };
+        let without = ending(serde_json::Value::Null);
+        let with = ending(json!({"holdback_bp": 500, "seconds": 86_400}));
+        assert!(without.rows[1].seconds.is_none(), "{without:?}");
+        assert!(with.rows[1].seconds.is_some(), "{with:?}");
+        assert!(
+            with.rows[4].seconds > without.rows[4].seconds,
+            "a fifth of the capital waits: {with:?} {without:?}"
+        );
     }
 
     #[test]

@@ -304,3 +304,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_policy_with_a_bake_spends_no_more_before_it_than_it_keeps_for_it() {
+    let plain = spec(&json!([{"metric": "errors"}]));
+    let baking = RolloutSpec::from_json(&json!({
+        "flag": "f", "treatment": "on", "control": "off", "guards": [{"metric": "errors"}],
+        "stages": [{"share_bp": 5000, "min_seconds": 0}, {"share_bp": 10_000, "min_seconds": 60}],
+        "bake": {"holdback_bp": 500, "seconds": 1_800},
+    }))
+    .unwrap();
+    for (treatment, control) in [(40, 40), (30, 60), (90, 40)] {
+        let ln_e = |spec: &RolloutSpec| {
+            let made = judge(spec, vec![observed("errors", events(treatment, control))]);
+            assert!(made.report.guards[0].late.is_none(), "nothing bakes yet");
+            made.report.guards[0].ln_e
+        };
+        // Four fifths of the capital bet on harm from the start; the rest waits, worth what it was.
+        let expected = (0.8 * ln_e(&plain).exp() + 0.2).ln();
+        assert!(
+            (ln_e(&baking) - expected).abs() < 1e-9,
+            "{treatment} to {control}: {} instead of {expected}",
+            ln_e(&baking)
+        );
+    }
+}

@@ -120,7 +120,7 @@ fn refuse_more_events_than_units(phases: &[Phase], counts: &[ArmCounts]) -> Resu
 fn read_events(
     guard: &Guard,
     ln_weight: f64,
-    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake>),
+    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake<'_>>),
     memo: &mut IntervalMemo,
 ) -> Reading {
     let (ln_e, late) = evidence(guard, &prior(guard.direction), (pairs, bake));
@@ -136,30 +136,46 @@ fn read_events(
     }
 }
 
-/// Where the periods of a bake are among the phases.
+/// What was counted, phase by phase.
+type Counted = Vec<(Shares, ArmCounts)>;
+
+/// Which phases are periods of a bake.
+///
+/// A policy with a bake is judged by one and the same statistic from its first event to its last, the bake
+/// begun or not: capital that came in only with the bake would be capital for nothing, and the whole would
+/// spend more than alpha. For the same reason every phase with the share of the bake is a period of it, one
+/// before somebody else's edit too.
 #[derive(Debug, Clone, Copy)]
-struct Bake {
-    /// The first of them.
-    first: usize,
-    /// When the bake began, and how long a period is.
-    since_us: i64,
+struct Bake<'p> {
+    spec: &'p RolloutSpec,
+    phases: &'p [Phase],
     period_us: i64,
 }
 
-impl Bake {
-    /// The newest phases, as far as they have the share of the last stage; none without a bake.
-    fn of(spec: &RolloutSpec, phases: &[Phase]) -> Option<Self> {
-        let period_us = spec.bake_period_us()?;
-        let baking = phases
-            .iter()
-            .rev()
-            .take_while(|phase| spec.bakes_at(phase.treatment_bp));
-        let first = phases.len() - baking.count();
+impl<'p> Bake<'p> {
+    /// None of a policy without a bake.
+    fn of(spec: &'p RolloutSpec, phases: &'p [Phase]) -> Option<Self> {
         Some(Self {
-            first,
-            since_us: phases.get(first)?.started_us,
-            period_us,
+            spec,
+            phases,
+            period_us: spec.bake_period_us()?,
         })
+    }
+
+    fn is_period(&self, phase: &Phase) -> bool {
+        self.spec.bakes_at(phase.treatment_bp)
+    }
+
+    /// What was counted outside the bake, and in each of its periods.
+    fn split(&self, pairs: &[(Shares, ArmCounts)]) -> (Counted, Counted) {
+        let (periods, others): (Vec<_>, Vec<_>) = pairs
+            .iter()
+            .zip(self.phases)
+            .partition(|(_, phase)| self.is_period(phase));
+        let counts = |part: Vec<(&(Shares, ArmCounts), &Phase)>| {
+            part.into_iter().map(|(pair, _)| *pair).collect()
+        };
+        (counts(others), counts(periods))
     }
 
     fn report(
@@ -169,26 +185,29 @@ impl Bake {
         periods: &[(Shares, ArmCounts)],
     ) -> LateReport {
         let null = guard.harmless_ratio();
+        let began = self.phases.iter().find(|phase| self.is_period(phase));
         let strongest = late::strongest_start(periods, null, grid);
-        let after_us = |start: usize| {
+        let after_us = |(phase, start): (&Phase, usize)| {
             let start = i64::try_from(start).unwrap_or_default();
-            self.since_us
+            phase
+                .started_us
                 .saturating_add(start.saturating_mul(self.period_us))
         };
         LateReport {
             ln_e: late::ln_e_value(periods, null, grid),
             periods: periods.len(),
-            since_us: strongest.map(after_us),
+            since_us: began.zip(strongest).map(after_us),
         }
     }
 }
 
 /// Evidence of first events: from the start, and of a policy with a bake also from within it. The evidence
-/// from the start takes the bake for one phase, so that its periods cost it no capital.
+/// from the start takes the bake for one phase, so that its periods cost it no capital. Nothing is told of a
+/// bake that has not begun.
 fn evidence(
     guard: &Guard,
     grid: &RatioPrior,
-    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake>),
+    (pairs, bake): (&[(Shares, ArmCounts)], Option<Bake<'_>>),
 ) -> (f64, Option<LateReport>) {
     let from_start = |pairs: &[(Shares, ArmCounts)]| {
         first_events::ln_e_value(pairs.iter().copied(), guard.harmless_ratio(), grid)
@@ -196,16 +215,13 @@ fn evidence(
     let Some(bake) = bake else {
         return (from_start(pairs), None);
     };
-    let (before, periods) = pairs.split_at(bake.first.min(pairs.len()));
-    let mut merged = before.to_vec();
+    let (mut merged, periods) = bake.split(pairs);
     if let Some((shares, _)) = periods.first() {
         merged.push((*shares, ArmCounts::sum(periods.iter().map(|(_, c)| c))));
     }
-    let report = bake.report(guard, grid, periods);
-    (
-        late::combined(from_start(&merged), report.ln_e),
-        Some(report),
-    )
+    let report = bake.report(guard, grid, &periods);
+    let ln_e = late::combined(from_start(&merged), report.ln_e);
+    (ln_e, (!periods.is_empty()).then_some(report))
 }
 
 /// Evidence against harm of `excluded` or worse: bets on no change, a little harm and a little help.
