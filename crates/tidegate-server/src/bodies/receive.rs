@@ -2,16 +2,34 @@
 //!
 //! A body that came as one piece is passed on as it is. Of a longer one a MiB is reserved at
 //! first and four times as much whenever that is full, so that nobody holds room by announcing a
-//! length and sending nothing; the announced length is where growing ends.
+//! length and sending nothing; the announced length is where growing ends. Who stops sending, or
+//! sends so slowly that it takes minutes, is sent away, and what it held is given back.
+
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError};
+use hyper::body::Frame;
 
 use super::room::Held;
 use super::{BodyError, MIB};
+
+/// How long a body is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// With nothing coming.
+    stalled: Duration,
+    /// For all of it.
+    in_all: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    stalled: Duration::from_secs(15),
+    in_all: Duration::from_secs(120),
+};
 
 /// A body as it travelled, and the room it takes.
 #[derive(Debug)]
@@ -37,6 +55,34 @@ impl Packed {
 pub(crate) async fn receive(
     held: Held,
     headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Packed, BodyError> {
+    receive_within(PATIENCE, held, headers, body, limit).await
+}
+
+async fn receive_within(
+    patience: Patience,
+    held: Held,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Packed, BodyError> {
+    let arriving = arriving(patience, held, headers, body, limit);
+    let arrived = tokio::time::timeout(patience.in_all, arriving).await;
+    arrived.map_err(|_| too_slow(patience.in_all))?
+}
+
+fn too_slow(limit: Duration) -> BodyError {
+    BodyError::Broken {
+        detail: format!("the rest of it did not come within {} s", limit.as_secs()),
+    }
+}
+
+async fn arriving(
+    patience: Patience,
+    held: Held,
+    headers: &HeaderMap,
     mut body: Body,
     limit: usize,
 ) -> Result<Packed, BodyError> {
@@ -50,7 +96,7 @@ pub(crate) async fn receive(
         first: Bytes::new(),
         bytes: Vec::new(),
     };
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next_frame(patience, &mut body).await? {
         let frame = frame.map_err(|error| broken(&error, limit))?;
         let Ok(piece) = frame.into_data() else {
             continue;
@@ -64,6 +110,14 @@ pub(crate) async fn receive(
         }
     }
     Ok(whole.into_packed())
+}
+
+async fn next_frame(
+    patience: Patience,
+    body: &mut Body,
+) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, BodyError> {
+    let frame = tokio::time::timeout(patience.stalled, body.frame()).await;
+    frame.map_err(|_| too_slow(patience.stalled))
 }
 
 fn broken(error: &axum::Error, limit: usize) -> BodyError {
@@ -134,7 +188,7 @@ impl Whole {
 mod tests {
     use super::super::room::Room;
     use super::*;
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
 
     fn pieces(count: usize, bytes: usize) -> Body {
         let piece = move |index: usize| {
@@ -154,6 +208,21 @@ mod tests {
             assert_eq!(packed.len(), count * bytes);
             let expected = (0..count).flat_map(|index| vec![u8::try_from(index).unwrap(); bytes]);
             assert!(packed.iter().copied().eq(expected), "{count} of {bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_stops_sending_gives_the_room_back() {
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(3_600));
+        for (stalled, in_all) in [(short, long), (long, short)] {
+            let room = Room::of(4 * MIB, 1);
+            let piece = || Ok::<_, std::io::Error>(Bytes::from_static(b"a piece"));
+            let two = stream::iter([piece(), piece()]);
+            let body = Body::from_stream(two.chain(stream::pending()));
+            let (patience, none) = (Patience { stalled, in_all }, HeaderMap::new());
+            let slow = receive_within(patience, room.hold("p"), &none, body, MIB).await;
+            assert!(matches!(slow, Err(BodyError::Broken { .. })), "{slow:?}");
+            room.hold("p").set(3 * MIB).unwrap();
         }
     }
 

@@ -115,7 +115,7 @@ impl WaitingRoom {
             settled,
             stretches: VecDeque::new(),
             end: settled,
-            erased: erasure::notes_in(folder),
+            erased: erasure::notes_in(folder)?,
         }));
         let options = LogOptions {
             segment_bytes: 8 << 20,
@@ -368,6 +368,8 @@ pub(crate) async fn erase(
 }
 
 async fn give_up_erased(app: &App, project: &str, state: &Arc<ProjectState>) {
+    // An erasure that came in between would have its note overwritten.
+    let _held = state.waiting.hold().await;
     let (room, now_us) = (Arc::clone(state), app.clock.now_us());
     let given_up = tokio::task::spawn_blocking(move || room.waiting.give_up_erased(now_us)).await;
     if let Ok(Err(error)) = given_up {

@@ -19,9 +19,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use tidegate_rollout::command::Command;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{self, Active, Next};
@@ -76,6 +78,8 @@ struct Rounds {
     names: HashMap<Id, Name>,
     pace: Pace,
     is_resumed: bool,
+    /// What was asked before that.
+    early: VecDeque<Ask>,
     compared: Duration,
 }
 
@@ -152,6 +156,7 @@ impl Rounds {
             names: HashMap::new(),
             pace: Pace::default(),
             is_resumed: false,
+            early: VecDeque::new(),
             compared: Duration::ZERO,
         }
     }
@@ -166,6 +171,17 @@ impl Rounds {
             for (name, active) in found.into_iter().flatten() {
                 self.seats
                     .insert(name, Seat::Here(Waiting::new(active, now)));
+            }
+            for ask in std::mem::take(&mut self.early) {
+                if self.is_resumed {
+                    self.take(ask);
+                } else {
+                    let _ = ask.reply.send(Err(AppError::Unavailable {
+                        reason: "running rollouts are being taken up, and storage does not answer"
+                            .to_owned(),
+                        retry_after_seconds: 1,
+                    }));
+                }
             }
         }
         for (name, change) in self.app.rollouts.watches.take_changed() {
@@ -216,9 +232,20 @@ impl Rounds {
     }
 
     /// Takes something that is asked of a rollout.
+    ///
+    /// What is asked before rollouts are taken up waits until they are: whoever is taken away unseen
+    /// would be taken for seen, and run without its evidence. A stop waits for nothing.
     fn take(&mut self, ask: Ask) {
+        let is_stop = ask.command == Command::EmergencyStop;
+        let ends = is_stop || ask.command == Command::Abort;
+        if !self.is_resumed && !ends {
+            self.early.push_back(ask);
+            return;
+        }
         if let Some(Seat::Away(line)) = self.seats.get_mut(&ask.name) {
-            if line.asks.len() < INBOX {
+            if is_stop {
+                line.asks.push_front(ask);
+            } else if line.asks.len() < INBOX {
                 line.asks.push_back(ask);
             } else {
                 let _ = ask.reply.send(Err(AppError::Unavailable {

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use tidegate_lake::{AppendError, RealDisk, read_file, replace_file};
+use tidegate_lake::{AppendError, LogError, RealDisk, read_file, replace_file};
 use tidegate_metrics::{Event, unit_hash};
 
 use super::{Inside, LeaveError, WaitingRoom};
@@ -33,11 +33,17 @@ impl Note {
     }
 }
 
-/// The notes of a room.
-pub(super) fn notes_in(folder: &Path) -> Vec<Note> {
-    let bytes = read_file(&RealDisk, &folder.join(NOTES), MOST_NOTE_BYTES).unwrap_or_default();
+/// The notes of a room. Without them what was erased would come back, so a file that cannot be read
+/// keeps the room shut.
+pub(super) fn notes_in(folder: &Path) -> Result<Vec<Note>, LogError> {
+    let path = folder.join(NOTES);
+    let bytes = match read_file(&RealDisk, &path, MOST_NOTE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(LogError::Io { path, source }),
+    };
     let (notes, _) = bytes.as_chunks::<NOTE_BYTES>();
-    notes
+    let notes = notes
         .iter()
         .map(|note| {
             let value = u128::from_le_bytes(*note);
@@ -47,7 +53,8 @@ pub(super) fn notes_in(folder: &Path) -> Vec<Note> {
                 unit: u64::try_from(unit).unwrap_or(u64::MAX),
             }
         })
-        .collect()
+        .collect();
+    Ok(notes)
 }
 
 fn keep_notes(folder: &Path, notes: &[Note]) -> std::io::Result<()> {
