@@ -104,7 +104,17 @@ pub(crate) fn answer_in_full(
     let state = store.state();
     let names = Names::default();
     let run = Run::over(store, &state, query, &names, asking);
-    let data_end_us = run.data_end_us();
+    let data_end_us = match query {
+        // Whether a period is over does not depend on the days that were asked for.
+        Query::Usage { .. }
+        | Query::Adoption { .. }
+        | Query::Retention { .. }
+        | Query::Lifecycle { .. } => {
+            let files = state.files.values();
+            files.filter_map(|file| file.last_time_us).max()
+        }
+        Query::UnitMetric { .. } | Query::Journey { .. } => run.data_end_us(),
+    };
     let workers = run.all_buckets(asking.threads)?;
     let events = workers.iter().map(|worker| worker.events).sum();
     let mut findings = worker::join(query, workers)?;

@@ -253,10 +253,15 @@ fn grouping(asked: &ReportParameters) -> Result<Option<Grouping>, AppError> {
     }
 }
 
-/// The last UTC day with events; the first of all where there are none.
+/// The last UTC day with events that count; the first of all where there are none. One that claims to
+/// be of the future is in no answer and decides no days.
 fn last_day(lake: &Lake) -> i64 {
     let state = lake.columns().state();
-    state.days().into_keys().next_back().unwrap_or(0)
+    let counting = state
+        .files
+        .values()
+        .filter(|file| file.last_time_us.is_some());
+    counting.map(|file| file.day).max().unwrap_or(0)
 }
 
 fn flush(lake: &Lake) -> Result<(), AppError> {

@@ -366,3 +366,28 @@ fn a_journey_is_held_to_a_session_or_followed_by_account() {
         "{text}"
     );
 }
+
+#[test]
+fn an_event_of_the_future_decides_no_days_and_ended_periods_are_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let paid = |unit: &str, time: &str| json!({"time": time, "unit": unit, "kind": "track", "name": "paid"});
+    send(
+        &server,
+        &[
+            paid("a", "2026-06-02T12:00:00Z"),
+            paid("b", "2026-06-05T12:00:00Z"),
+        ],
+    );
+    let usage = ["usage", "report", "--event", "paid"];
+    let before = report(&server, &usage);
+    assert_eq!(before["rows"].as_array().unwrap().len(), 2, "{before}");
+    send(&server, &[paid("c", "9999-01-01T00:00:00Z")]);
+    let after = report(&server, &usage);
+    assert_eq!(after["rows"], before["rows"]);
+    for question in [&usage[..], &["retention", "report", "--period", "day"]] {
+        let only = ["--from", "2026-06-02", "--to", "2026-06-02"];
+        let ended = report(&server, &[question, &only].concat());
+        assert_eq!(ended["rows"][0]["is_complete"], true, "{ended}");
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) struct EraseArguments {
     /// The unit, as events name it
     #[arg(long)]
     unit: String,
-    /// Yes, for good
+    /// Yes, for good; needed where a person types, while a script is taken at its word
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

@@ -89,13 +89,15 @@ Examples:
 Sequential intervals may be read at any time, as often as you like.";
 
 const JOURNEY_EXAMPLES: &str = "\
-    steps: [view, {event: start, within_seconds: 3600}, purchase]
-    order: ordered                     # or strict, or any
-    within_seconds: 604800             # optional: first step to last
-    exclusions: [{event: cancel, after_step: 2}]
-    reentry: once                      # or every_completion
-    timed_from: latest_start           # or first_entry: the time to completion
-    key: session_id                    # optional: within one session, or {property: account, counts: value}
+A definition, of which only the steps are needed:
+
+steps: [view, {event: start, within_seconds: 3600}, purchase]
+order: ordered               # or strict, or any
+within_seconds: 604800       # first step to last
+exclusions: [{event: cancel, after_step: 2}]
+reentry: once                # or every_completion
+timed_from: latest_start     # or first_entry
+key: session_id              # or {property: account, counts: value}
 
 Example:
   tidegate journey create checkout -f checkout.yaml";
