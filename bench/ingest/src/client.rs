@@ -21,6 +21,8 @@ pub trait Requests {
 pub struct Answer<'a> {
     pub status: u16,
     pub body: &'a [u8],
+    /// Since the request was due.
+    pub latency: Duration,
 }
 
 /// How requests follow each other.
@@ -121,9 +123,11 @@ async fn one<R: Requests>(
             outcome.refused += 1;
             tokio::time::sleep(TRY_AGAIN).await;
         };
-        outcome.latencies.push(begun.elapsed());
+        let latency = begun.elapsed();
+        outcome.latencies.push(latency);
         outcome.requests += 1;
         outcome.events += source.answered(&Answer {
+            latency,
             status: answer.0,
             body: connection.body(answer.1),
         });

@@ -5,7 +5,10 @@
 //! `otlp`, `lines` and `single` (all). Each kind has a server of its own. It is first sent as much
 //! as it takes, and then, when that is in files, the goal at an even pace, which is what the
 //! latencies are of; meanwhile probes ask how soon an event is seen, first by guards, then by
-//! reports. A twentieth of the native requests is sent twice. In the end every event that was acknowledged must be there, once.
+//! reports. A twentieth of the native requests is sent twice. In the end every event that was
+//! acknowledged must be there, once.
+//!
+//! `sustained` is the goal's pace alone, for as long as is asked, with both kinds of probe at once.
 //!
 //! Client and server share the machine, so the CPU seconds of both are printed, and those of
 //! everybody else, without which a rate means nothing.
@@ -16,6 +19,7 @@ mod otlp;
 #[path = "../../http/src/report.rs"]
 mod report;
 mod server;
+mod sustained;
 mod visible;
 
 use std::cell::Cell;
@@ -28,11 +32,14 @@ use otlp::{Logs, Records};
 use report::Report;
 use serde_json::Value;
 use server::{Server, cpu_of, cpu_of_all};
+use sustained::{Watched, watch};
 use visible::{Reader, get, probe};
 
 const BATCH: usize = 1_000;
 const BATCH_CONNECTIONS: u64 = 12;
 const SINGLE_CONNECTIONS: u64 = 128;
+/// How often a report is made beside a load that goes on.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// What is measured, and what was asked for.
 struct Kind {
@@ -43,7 +50,10 @@ struct Kind {
     events_per_request: f64,
 }
 
-const KINDS: [Kind; 4] = [
+/// What is measured only when it is asked for.
+const SUSTAINED: &str = "sustained";
+
+const KINDS: [Kind; 5] = [
     Kind {
         name: "json",
         what: "JSON, 1,000 events a request",
@@ -72,6 +82,13 @@ const KINDS: [Kind; 4] = [
         p99_ms: Some(25.0),
         events_per_request: 1.0,
     },
+    Kind {
+        name: SUSTAINED,
+        what: "JSON, 1,000 events a request, sustained",
+        goal: 200_000.0,
+        p99_ms: Some(25.0),
+        events_per_request: BATCH as f64,
+    },
 ];
 
 fn main() {
@@ -81,7 +98,8 @@ fn main() {
     let wanted: Vec<String> = arguments.collect();
     let mut report = Report::default();
     for kind in &KINDS {
-        if wanted.is_empty() || wanted.iter().any(|name| name == kind.name) {
+        let is_usual = wanted.is_empty() && kind.name != SUSTAINED;
+        if is_usual || wanted.iter().any(|name| name == kind.name) {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -97,7 +115,7 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
     let server = Server::start();
     let run = Run {
         kind,
-        server: &server,
+        server,
         time,
         ids: Ids::default(),
         stored: Rc::default(),
@@ -105,6 +123,11 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
     };
     println!("\n{} for {} s", kind.what, time.as_secs());
     let probed = Cell::new(0);
+    if kind.name == SUSTAINED {
+        run.sustain(&probed, report).await;
+        let sent = run.ids.get();
+        return run.verify(sent + probed.get());
+    }
     let most = run.load(Pace::Closed, None, &probed, report).await;
     report.at_least(
         format!("{}: events per second", kind.what),
@@ -123,26 +146,16 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
     run.settled().await;
     let reader = Some(Reader::Report);
     run.load(pace, reader, &probed, report).await;
-    println!("  peak memory {:.0} MiB", server.peak_mib());
-    let expected = probed.get()
-        + match kind.name {
-            "json" | "single" => run.ids.get(),
-            _ => run.stored.get(),
-        };
-    let started = Instant::now();
-    let stored = server.stop_and_verify();
-    assert_eq!(stored.events, expected, "events lost or counted twice");
-    println!(
-        "  stopped and read again in {:.1} s: {} events, none lost, none double, {:.1} bytes each",
-        started.elapsed().as_secs_f64(),
-        stored.events,
-        stored.bytes as f64 / stored.events.max(1) as f64,
-    );
+    let sent = match kind.name {
+        "json" | "single" => run.ids.get(),
+        _ => run.stored.get(),
+    };
+    run.verify(sent + probed.get());
 }
 
 struct Run<'a> {
     kind: &'a Kind,
-    server: &'a Server,
+    server: Server,
     time: Duration,
     /// Native ids given out, or batches of OTLP.
     ids: Ids,
@@ -163,7 +176,12 @@ impl Run<'_> {
         let is_over = Rc::new(Cell::new(false));
         let probes = reader.map(|reader| {
             let address = self.server.address;
-            tokio::task::spawn_local(probe(address, reader, Rc::clone(&is_over)))
+            tokio::task::spawn_local(probe(
+                address,
+                reader,
+                reader.usual_pause(),
+                Rc::clone(&is_over),
+            ))
         });
         let used = || {
             let processes = [self.server.process(), std::process::id()];
@@ -198,23 +216,97 @@ impl Run<'_> {
             self.unflushed().await,
         );
         if let Some((reader, probes)) = reader.zip(probes) {
-            let mut seen = Outcome {
-                latencies: probes.await.unwrap(),
-                ..Outcome::default()
-            };
-            probed.set(probed.get() + seen.latencies.len() as u64);
-            let what = reader.what();
-            println!(
-                "    accepted to seen by {what}: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms of {}",
-                seen.quantile_ms(0.5),
-                seen.quantile_ms(0.99),
-                seen.quantile_ms(1.0),
-                seen.latencies.len(),
-            );
-            let what = format!("{}: accepted to seen by {what}, p99", self.kind.name);
-            report.at_most(what, seen.quantile_ms(0.99), 2000.0, "ms");
+            self.seen(reader, probes.await.unwrap(), probed, report);
         }
         outcome
+    }
+
+    /// How soon accepted events were seen.
+    fn seen(
+        &self,
+        reader: Reader,
+        latencies: Vec<Duration>,
+        probed: &Cell<u64>,
+        report: &mut Report,
+    ) {
+        let mut seen = Outcome {
+            latencies,
+            ..Outcome::default()
+        };
+        probed.set(probed.get() + seen.latencies.len() as u64);
+        let what = reader.what();
+        println!(
+            "    accepted to seen by {what}: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms of {}",
+            seen.quantile_ms(0.5),
+            seen.quantile_ms(0.99),
+            seen.quantile_ms(1.0),
+            seen.latencies.len(),
+        );
+        let what = format!("{}: accepted to seen by {what}, p99", self.kind.name);
+        report.at_most(what, seen.quantile_ms(0.99), 2000.0, "ms");
+    }
+
+    /// The goal's pace for the whole time, with guards and reports reading.
+    async fn sustain(&self, probed: &Cell<u64>, report: &mut Report) {
+        let is_over = Rc::new(Cell::new(false));
+        let address = self.server.address;
+        let probes = [
+            (Reader::Live, Reader::Live.usual_pause()),
+            (Reader::Report, REPORT_EVERY),
+        ]
+        .map(|(reader, between)| {
+            let probing = probe(address, reader, between, Rc::clone(&is_over));
+            (reader, tokio::task::spawn_local(probing))
+        });
+        let latencies = Rc::default();
+        let sources: Vec<_> = (1..=BATCH_CONNECTIONS)
+            .map(|seed| Watched {
+                inner: Batches::new(BATCH, &self.ids, seed),
+                latencies: Rc::clone(&latencies),
+            })
+            .collect();
+        let pace = Pace::PerSecond(self.kind.goal / self.kind.events_per_request);
+        let watching = watch(&self.server, latencies, Rc::clone(&is_over), || {
+            self.unflushed()
+        });
+        let sending = async {
+            let outcome = self.drive(sources, pace).await;
+            is_over.set(true);
+            outcome
+        };
+        let (mut outcome, ()) = tokio::join!(sending, watching);
+        println!(
+            "  {:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; \
+             {} told to come back",
+            outcome.events_per_second(),
+            outcome.quantile_ms(0.5),
+            outcome.quantile_ms(0.99),
+            outcome.quantile_ms(1.0),
+            outcome.refused,
+        );
+        report.at_most(
+            format!("{}: p99", self.kind.what),
+            outcome.quantile_ms(0.99),
+            self.kind.p99_ms.unwrap_or(f64::NAN),
+            "ms",
+        );
+        for (reader, probes) in probes {
+            self.seen(reader, probes.await.unwrap(), probed, report);
+        }
+    }
+
+    /// Stops the server and reads everything again that it has stored.
+    fn verify(self, expected: u64) {
+        println!("  peak memory {:.0} MiB", self.server.peak_mib());
+        let started = Instant::now();
+        let stored = self.server.stop_and_verify();
+        assert_eq!(stored.events, expected, "events lost or counted twice");
+        println!(
+            "  stopped and read again in {:.1} s: {} events, none lost, none double, {:.1} bytes each",
+            started.elapsed().as_secs_f64(),
+            stored.events,
+            stored.bytes as f64 / stored.events.max(1) as f64,
+        );
     }
 
     /// Waits until what was sent is in files, so that the next load begins as on another day.

@@ -1,6 +1,7 @@
 //! The release binary over a folder of its own, what it has used of the machine, and what it
 //! has stored.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,11 +42,20 @@ impl Server {
 
     /// The most it has held, in MiB.
     pub fn peak_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// What it holds, in MiB.
+    pub fn resident_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, what: &str) -> f64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(what))
             .unwrap();
         let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib / 1024.0
@@ -104,6 +114,25 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// CPU seconds a process has used.
 pub fn cpu_of(process: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    used(&stat)
+}
+
+/// CPU seconds of its threads that live, by their names.
+pub fn cpu_of_threads(process: u32) -> BTreeMap<String, Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let mut all: BTreeMap<String, Duration> = BTreeMap::new();
+    for thread in threads.flatten() {
+        // A thread may have ended since.
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else {
+            continue;
+        };
+        let name = stat.split(['(', ')']).nth(1).unwrap_or_default();
+        *all.entry(name.to_owned()).or_default() += used(&stat);
+    }
+    all
+}
+
+fn used(stat: &str) -> Duration {
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks: f64 = fields
         .split_whitespace()

@@ -63,10 +63,19 @@ impl Reader {
         }
     }
 
-    const fn pauses(self) -> (Duration, Duration) {
+    /// How long it waits between two probes where nothing else is said.
+    pub const fn usual_pause(self) -> Duration {
         match self {
-            Self::Live => (Duration::from_millis(200), Duration::from_millis(5)),
-            Self::Report => (Duration::from_millis(1000), Duration::from_millis(20)),
+            Self::Live => Duration::from_millis(200),
+            Self::Report => Duration::from_millis(1000),
+        }
+    }
+
+    /// How long it waits before it asks again.
+    const fn again(self) -> Duration {
+        match self {
+            Self::Live => Duration::from_millis(5),
+            Self::Report => Duration::from_millis(20),
         }
     }
 }
@@ -76,9 +85,14 @@ pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\r\n")
 }
 
-/// Probes until `is_over`; returns each time from the acknowledgement to the answer that counts it.
-pub async fn probe(address: SocketAddr, reader: Reader, is_over: Rc<Cell<bool>>) -> Vec<Duration> {
-    let (between, again) = reader.pauses();
+/// Probes every so often until `is_over`; returns each time from the acknowledgement to the answer
+/// that counts it.
+pub async fn probe(
+    address: SocketAddr,
+    reader: Reader,
+    between: Duration,
+    is_over: Rc<Cell<bool>>,
+) -> Vec<Duration> {
     let mut connection = Connection::open(address).await;
     let mut times = Vec::new();
     let name = reader.name();
@@ -102,7 +116,7 @@ pub async fn probe(address: SocketAddr, reader: Reader, is_over: Rc<Cell<bool>>)
             if reader.counted(&answer) > number {
                 break;
             }
-            tokio::time::sleep(again).await;
+            tokio::time::sleep(reader.again()).await;
         }
         times.push(acknowledged.elapsed());
         tokio::time::sleep(between).await;

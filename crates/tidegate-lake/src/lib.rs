@@ -5,6 +5,7 @@
 //! through [`LakeIo`], so that crash tests can replace the disk. The crate reads no clock: times
 //! of receipt come with the events.
 
+pub mod background;
 mod codec;
 mod columns;
 mod io;

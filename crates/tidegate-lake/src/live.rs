@@ -10,7 +10,7 @@
 
 use crate::io::LakeIo;
 use crate::log::{CommitSink, Committed};
-use crate::sealed::{Seal, SealError};
+use crate::sealed::{Seal, SealError, packed};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,18 @@ struct Shared {
     advanced: Condvar,
 }
 
+impl State {
+    /// Marks that nobody needs once these counts are on disk. Those of pending and current phases
+    /// are kept, in case the checkpoint is lost.
+    fn closed_marks(&self) -> Vec<PhaseMark> {
+        let is_closed = |mark: &&PhaseMark| {
+            let counts = self.aggregates.guard_counts(&mark.flag, Some(&mark.phase));
+            counts.is_some_and(|counts| counts.to_sequence.is_some())
+        };
+        self.marks.iter().filter(is_closed).cloned().collect()
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,6 +105,8 @@ pub struct LiveFollower {
     dir: PathBuf,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// One checkpoint is written at a time.
+    checkpointing: Mutex<()>,
     checkpoint_problem: Option<String>,
 }
 
@@ -169,6 +183,7 @@ impl LiveFollower {
             dir: dir.to_owned(),
             shared,
             thread: Some(thread),
+            checkpointing: Mutex::default(),
             checkpoint_problem,
         };
         Ok((follower, LiveFeed(feed)))
@@ -213,28 +228,39 @@ impl LiveFollower {
     }
 
     /// Writes a checkpoint; the log below the sequence it returns is no longer needed here.
+    /// Counting and those who read counts wait while they are copied, not for the disk.
     ///
     /// # Errors
     /// [`LiveError::Write`] if the disk fails; the checkpoint before stays.
     pub fn checkpoint(&self) -> Result<u64, LiveError> {
-        let mut state = self.shared.state();
-        let sequence = state.aggregates.watermark().sequence;
-        self.write(&CHECKPOINT_SEAL, CHECKPOINT, &state.aggregates)?;
-        let live: Vec<PhaseMark> = state
-            .marks
-            .iter()
-            .filter(|mark| {
-                let counts = state.aggregates.guard_counts(&mark.flag, Some(&mark.phase));
-                // Kept while the phase is pending or current, in case the checkpoint is lost.
-                counts.is_none_or(|counts| counts.to_sequence.is_none())
-            })
-            .cloned()
-            .collect();
-        if live.len() < state.marks.len() {
+        // An older checkpoint must not replace a newer one, up to which the log was given up.
+        let turn = self.checkpointing.lock();
+        let _turn = turn.unwrap_or_else(PoisonError::into_inner);
+        let (sequence, counted, closed) = {
+            let state = self.shared.state();
+            let counted = packed(&state.aggregates);
+            let sequence = state.aggregates.watermark().sequence;
+            (sequence, counted, state.closed_marks())
+        };
+        let written = counted.and_then(|raw| {
+            CHECKPOINT_SEAL.write_packed(self.io.as_ref(), &self.dir, CHECKPOINT, &raw)
+        });
+        written.map_err(|error| self.refused(CHECKPOINT, &error))?;
+        if !closed.is_empty() {
+            let mut state = self.shared.state();
+            let live = state.marks.iter().filter(|mark| !closed.contains(mark));
+            let live: Vec<PhaseMark> = live.cloned().collect();
             self.write(&MARKS_SEAL, MARKS, &live)?;
             state.marks = live;
         }
         Ok(sequence)
+    }
+
+    fn refused(&self, name: &str, error: &SealError) -> LiveError {
+        LiveError::Write {
+            path: self.dir.join(name),
+            detail: error.to_string(),
+        }
     }
 
     fn write<T: serde::Serialize>(
@@ -244,10 +270,7 @@ impl LiveFollower {
         value: &T,
     ) -> Result<(), LiveError> {
         let written = seal.write(self.io.as_ref(), &self.dir, name, value);
-        written.map_err(|error| LiveError::Write {
-            path: self.dir.join(name),
-            detail: error.to_string(),
-        })
+        written.map_err(|error| self.refused(name, &error))
     }
 
     /// The counts of one phase of a flag; see [`LiveAggregates::guard_counts`].

@@ -33,7 +33,13 @@ pub(crate) enum SealError {
     Version { found: u32, known: u32 },
 }
 
+/// A value as a sealed file holds it, before it is compressed.
+pub(crate) fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, SealError> {
+    postcard::to_stdvec(value).map_err(|_| SealError::Damaged)
+}
+
 impl Seal {
+    /// Writes a value; what was there before is replaced as a whole.
     pub(crate) fn write<T: Serialize>(
         self,
         io: &dyn LakeIo,
@@ -41,9 +47,19 @@ impl Seal {
         name: &str,
         value: &T,
     ) -> Result<(), SealError> {
-        let raw = postcard::to_stdvec(value).map_err(|_| SealError::Damaged)?;
+        self.write_packed(io, dir, name, &packed(value)?)
+    }
+
+    /// The same for a value that was [`packed`] before.
+    pub(crate) fn write_packed(
+        self,
+        io: &dyn LakeIo,
+        dir: &Path,
+        name: &str,
+        raw: &[u8],
+    ) -> Result<(), SealError> {
         let raw_bytes = u32::try_from(raw.len()).map_err(|_| io::ErrorKind::FileTooLarge);
-        let body = zstd::bulk::compress(&raw, 1)?;
+        let body = zstd::bulk::compress(raw, 1)?;
         let mut content = Vec::with_capacity(HEADER_BYTES + body.len());
         content.extend(self.magic);
         content.extend(self.version.to_le_bytes());

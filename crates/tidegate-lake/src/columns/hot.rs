@@ -15,7 +15,7 @@
 use super::block::Block;
 use super::file::Footer;
 use super::manifest::{FileMeta, LakeState};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -212,6 +212,27 @@ impl HotTier {
         let bytes = footer.heap_bytes();
         self.put(key, Entry::Footer(footer.clone()), bytes);
         Ok(footer)
+    }
+
+    /// Gives up what was read from files that are no longer part of a lake: nobody asks for it
+    /// again, and it would push out what is asked for.
+    pub(super) fn forget_files(&self, lake: u64, gone: &FxHashSet<u64>) {
+        let is_gone = |key: &Key| match key {
+            Key::Part(part) => part.lake == lake && gone.contains(&part.file),
+            Key::Footer(of, file) => *of == lake && gone.contains(file),
+            Key::Day(_) => false,
+        };
+        let mut entries = self.entries();
+        let keys: Vec<Key> = entries
+            .order
+            .iter()
+            .filter(|key| is_gone(key))
+            .copied()
+            .collect();
+        for key in &keys {
+            entries.remove(key);
+        }
+        entries.order.retain(|key| !is_gone(key));
     }
 
     fn put(&self, key: Key, entry: Entry, bytes: usize) {

@@ -131,6 +131,21 @@ pub(super) enum Record {
     },
 }
 
+impl Record {
+    /// Event files that are no longer part of the lake once the record is.
+    pub(super) fn removed_files(&self) -> &[String] {
+        match self {
+            Self::Compacted { removed, .. } | Self::Expired { removed } => removed,
+            Self::Whole(_)
+            | Self::Flushed { .. }
+            | Self::UnitsReplaced { .. }
+            | Self::Erased { .. }
+            | Self::ErasedTogether { .. }
+            | Self::ErasuresCompleted { .. } => &[],
+        }
+    }
+}
+
 impl LakeState {
     pub(super) fn apply(&mut self, record: Record) {
         match record {

@@ -160,6 +160,9 @@ impl ColumnStore {
         manifest.append(&record)?;
         let state = {
             let mut view = lock(&self.view);
+            let gone = record.removed_files().iter();
+            let gone = gone.filter_map(|name| Some(view.state.files.get(name)?.checksum));
+            self.hot.forget_files(self.lake, &gone.collect());
             let mut state = LakeState::clone(&view.state);
             let erased = state.erased.len();
             state.apply(record);

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tidegate_lake::background::{self, GivesWay};
 use tidegate_lake::{ErasureReceipt, HousekeepingError, Lake, VerifyReport};
 use tidegate_store::{AuditDraft, AuditObject, By, ProjectKey};
 
@@ -104,8 +105,14 @@ pub(crate) fn verify(app: &App, project: &str) -> Result<VerificationState, AppE
     let slot = existing(app, project)?;
     let lake = slot.lake()?;
     if slot.verification.begin() {
-        let slot = Arc::clone(&slot);
-        tokio::task::spawn_blocking(move || slot.verification.run(&lake));
+        let verified = Arc::clone(&slot);
+        let verifying = move || verified.verification.run(&lake);
+        let begun = background::spawn("tidegate-verify", GivesWay::Entirely, verifying);
+        if let Err(error) = begun {
+            *slot.verification.state() = VerificationState::Failed {
+                reason: in_full(&error),
+            };
+        }
     }
     Ok(slot.verification.state().clone())
 }

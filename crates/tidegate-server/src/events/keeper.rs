@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tidegate_lake::background::{self, GivesWay};
 use tidegate_lake::{DiskAlert, Lake};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -213,8 +214,7 @@ impl Keeper {
             return;
         }
         let (lake, day) = (Arc::clone(lake), now.day);
-        let thread = std::thread::Builder::new().name("tidegate-tidy".to_owned());
-        let begun = thread.spawn(move || {
+        let begun = background::spawn("tidegate-tidy", GivesWay::Entirely, move || {
             let tidied = lake.tidy(day);
             tidied.map(|_| ()).map_err(|error| in_full(&error))
         });

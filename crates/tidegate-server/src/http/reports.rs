@@ -1,8 +1,8 @@
 //! Reports over REST: metrics, journeys, usage and retention, as documents.
 //!
-//! A report reads as much as it needs and computes on threads of its own; only so many run at a
-//! time, so that questions never crowd out events and flags. One that takes longer than the
-//! server allows, or whose asker has gone, is given up.
+//! A report reads as much as it needs and computes on threads of its own, which give way to events
+//! and flags; only so many run at a time. One that takes longer than the server allows, or whose
+//! asker has gone, is given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use tidegate_lake::background::{self, GivesWay};
 use tidegate_store::ObjectKind;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::query::{Parameters, Query, Sent};
 use crate::app::objects::{self, Place};
@@ -184,9 +185,16 @@ async fn computed(
         });
         report.map(|report| marked(report, &damage))
     };
-    let answered = tokio::task::spawn_blocking(work).await;
+    let (answers, answered) = oneshot::channel();
+    let answering = move || {
+        // Whoever asked may have gone.
+        let _ = answers.send(work());
+    };
+    background::spawn("tidegate-report", GivesWay::Somewhat, answering)
+        .map_err(|error| AppError::Internal(format!("a report cannot be begun: {error}")))?;
     answered
-        .map_err(|error| AppError::Internal(error.to_string()))?
+        .await
+        .map_err(|_| AppError::Internal("a report broke off".to_owned()))?
         .map(Json)
 }
 
