@@ -258,7 +258,20 @@ impl Lake {
     /// # Errors
     /// [`ColumnError`]; the log still holds what was not moved.
     pub fn flush(&self) -> Result<u64, ColumnError> {
+        self.flush_until(self.intake.log.next_sequence())
+    }
+
+    /// The same; returns the sequence below which every event is in files now.
+    ///
+    /// # Errors
+    /// As [`Lake::flush`].
+    pub fn flush_acknowledged(&self) -> Result<u64, ColumnError> {
         let acknowledged = self.intake.log.next_sequence();
+        self.flush_until(acknowledged)?;
+        Ok(acknowledged)
+    }
+
+    fn flush_until(&self, acknowledged: u64) -> Result<u64, ColumnError> {
         let mut events = 0;
         loop {
             let flushed = self.columns.flush(&self.intake.log)?;
@@ -323,20 +336,28 @@ impl Lake {
     /// # Errors
     /// [`QueryError`] if the question cannot be answered as it is put, or the disk fails.
     pub fn answer(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        self.answer_unless(query, threads, &NEVER)
+        let acknowledged = self.flush_or_warn();
+        self.answer_flushed(query, threads, acknowledged, &NEVER)
     }
 
-    /// Answers as [`Lake::answer`] does, unless whoever asked gives up meanwhile.
+    /// Answers from what is in files already, unless whoever asked gives up meanwhile. `acknowledged`
+    /// is what [`Lake::flush_acknowledged`] said before: several questions may be asked after one
+    /// flush, and a thread that gives way never holds the files' lock.
     ///
     /// # Errors
     /// As [`Lake::answer`], and [`QueryError::GivenUp`].
-    pub fn answer_unless(
+    pub fn answer_flushed(
         &self,
         query: &Query,
         threads: usize,
+        acknowledged: u64,
         given_up: &AtomicBool,
     ) -> Result<Answer, QueryError> {
-        let asking = self.asking(threads, given_up);
+        let asking = Asking {
+            threads,
+            acknowledged,
+            given_up,
+        };
         query::answer(&self.columns, &self.kept, query, asking)
     }
 
@@ -346,19 +367,20 @@ impl Lake {
     /// # Errors
     /// As [`Lake::answer`].
     pub fn answer_in_full(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        query::answer_in_full(&self.columns, query, self.asking(threads, &NEVER))
+        let asking = Asking {
+            threads,
+            acknowledged: self.flush_or_warn(),
+            given_up: &NEVER,
+        };
+        query::answer_in_full(&self.columns, query, asking)
     }
 
-    fn asking<'a>(&self, threads: usize, given_up: &'a AtomicBool) -> Asking<'a> {
+    fn flush_or_warn(&self) -> u64 {
         let acknowledged = self.intake.log.next_sequence();
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
         }
-        Asking {
-            threads,
-            acknowledged,
-            given_up,
-        }
+        acknowledged
     }
 
     /// Makes units one person, each pair `(unit, into)` by itself: whatever the first did or will

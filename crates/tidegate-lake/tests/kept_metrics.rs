@@ -310,7 +310,8 @@ fn a_question_that_is_given_up_leaves_the_next_answer_whole() {
         let given_up = std::sync::atomic::AtomicBool::new(true);
         for query in queries() {
             // What is new may be folded in all the same; what must be read whole is not.
-            let refused = lake.answer_unless(&query, 2, &given_up);
+            let acknowledged = lake.flush_acknowledged().unwrap();
+            let refused = lake.answer_flushed(&query, 2, acknowledged, &given_up);
             let is_given_up = matches!(refused, Err(QueryError::GivenUp));
             assert!(is_given_up || round > 0, "{refused:?}");
             if let Ok(full) = lake.answer_in_full(&query, 1) {

@@ -41,20 +41,32 @@ pub struct Source<'a> {
     pub lake: &'a Lake,
     /// The shares the flag in question has served.
     pub served: &'a Served,
+    /// Every event below this ingest sequence is in the lake's files.
+    pub acknowledged: u64,
     /// Whether whoever asked has given up.
     pub given_up: &'a AtomicBool,
 }
 
 impl<'a> Source<'a> {
-    /// A lake by itself.
+    /// A lake by itself, of which everything below a sequence is in files.
     #[must_use]
-    pub fn of(lake: &'a Lake) -> Self {
+    pub fn of(lake: &'a Lake, acknowledged: u64) -> Self {
         Self {
             lake,
             served: &Served::Unknown,
+            acknowledged,
             given_up: &NEVER,
         }
     }
+}
+
+/// Brings what is acknowledged into files, so that a report covers it; returns up to where. For
+/// threads that do not give way: others wait for whoever flushes.
+///
+/// # Errors
+/// Files that cannot be written.
+pub(crate) fn flush(lake: &Lake) -> Result<u64, AppError> {
+    lake.flush_acknowledged().map_err(|error| unreadable(&error))
 }
 
 /// A metric or journey as it is stored.
@@ -152,7 +164,6 @@ pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppE
         let cure = "name events to count, or a flag whose exposures are meant";
         wrong.add("/query/events", "events-needed", cure);
     }
-    flush(source.lake)?;
     let days = wrong.of(asked.days_back_from(last_day(source.lake), 28));
     let (by, period_days) = (wrong.of(grouping(asked)), wrong.of(asked.period_days(1)));
     let (events, by, days, period_days) =
@@ -176,7 +187,6 @@ pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppE
 pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
     let mut wrong = Violations::default();
     wrong.of(asked.only(&["from", "to"], &["events", "period", "alpha", "show"]));
-    flush(source.lake)?;
     let days = wrong.of(asked.days_back_from(last_day(source.lake), 84));
     let period_days = wrong.of(asked.period_days(7));
     let comparing = wrong.of(asked.comparing(&Served::Unknown));
@@ -264,15 +274,12 @@ fn last_day(lake: &Lake) -> i64 {
     counting.map(|file| file.day).max().unwrap_or(0)
 }
 
-fn flush(lake: &Lake) -> Result<(), AppError> {
-    lake.flush().map(|_| ()).map_err(|error| unreadable(&error))
-}
-
-/// Asks the lake about everything acknowledged so far.
+/// Asks the lake about everything that was acknowledged when the report was begun.
 fn answer(source: Source<'_>, query: &Query) -> Result<Answer, AppError> {
-    flush(source.lake)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let answer = source.lake.answer_unless(query, threads, source.given_up);
+    let answer = source
+        .lake
+        .answer_flushed(query, threads, source.acknowledged, source.given_up);
     answer.map_err(|error| match error {
         QueryError::GivenUp => AppError::Unavailable {
             reason: error.to_string(),

@@ -9,6 +9,8 @@
 //!
 //! Looking for one or two sorts compares eight rows at a time.
 
+mod grow;
+
 use super::rows::Rows;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -143,6 +145,7 @@ impl Block {
             properties: self.properties.clone(),
             property_texts: self.property_texts.clone(),
             ids: self.ids.clone(),
+            sequences: Vec::new(),
         }
     }
 

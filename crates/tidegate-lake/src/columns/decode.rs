@@ -8,7 +8,7 @@
 use super::rows::{Rows, Texts};
 use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, RecordBatch};
 use arrow::array::{
-    FixedSizeBinaryArray, Float64Array, TimestampMicrosecondArray, UInt16Array, UInt32Array,
+    FixedSizeBinaryArray, Float64Array, TimestampMicrosecondArray, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type};
 use rustc_hash::FxHashMap;
@@ -32,7 +32,8 @@ pub(super) struct Decoder<'b> {
     variants: Vec<(usize, u32)>,
     with_properties: bool,
     properties: Option<&'b DictionaryArray<Int32Type>>,
-    ids: Option<&'b FixedSizeBinaryArray>,
+    /// Ids and ingest sequences, where rows are read to be merged.
+    ids: Option<(&'b FixedSizeBinaryArray, &'b UInt64Array)>,
 }
 
 /// A text column with what each distinct text stands for.
@@ -117,7 +118,11 @@ impl<'b> Decoder<'b> {
                 None => None,
             },
             ids: match batch.column_by_name("event_id") {
-                Some(array) => Some(array.as_fixed_size_binary_opt().ok_or("event_id")?),
+                Some(array) => {
+                    let ids = array.as_fixed_size_binary_opt().ok_or("event_id")?;
+                    let sequences = at("sequence")?.as_primitive_opt::<UInt64Type>();
+                    Some((ids, sequences.ok_or("sequence")?))
+                }
                 None => None,
             },
         })
@@ -193,7 +198,9 @@ impl<'b> Decoder<'b> {
         rows.variants
             .extend(found.map(|(row, variant)| (start + row - from.start, *variant)));
         self.push_properties(from.clone(), rows)?;
-        if let Some(ids) = self.ids {
+        if let Some((ids, sequences)) = self.ids {
+            let sequences = sequences.values().get(from.clone()).ok_or("sequence")?;
+            rows.sequences.extend_from_slice(sequences);
             for row in from {
                 let id = ids.value(row).try_into().map_err(|_| "event_id")?;
                 rows.ids.push(id);

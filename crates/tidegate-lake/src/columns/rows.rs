@@ -76,7 +76,9 @@ pub struct Rows {
     pub properties: Vec<u32>,
     /// JSON texts of properties.
     pub property_texts: Vec<Arc<str>>,
+    /// Ids and ingest sequences; empty unless rows are read to be merged.
     pub(super) ids: Vec<[u8; 16]>,
+    pub(super) sequences: Vec<u64>,
 }
 
 impl Rows {
@@ -117,6 +119,7 @@ impl Rows {
             self.name.extend(other.name.get(row));
             self.value.extend(other.value.get(row));
             self.ids.extend(other.ids.get(row));
+            self.sequences.extend(other.sequences.get(row));
             if let Some(number) = other.properties.get(row) {
                 let kept = texts.entry(*number).or_insert_with(|| {
                     self.property_texts.extend(other.text_of(*number));
@@ -130,13 +133,37 @@ impl Rows {
         }
     }
 
+    /// Keeps the rows that `is_kept` says yes of.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Self, usize) -> bool) {
+        let order: Vec<usize> = (0..self.len()).filter(|row| is_kept(self, *row)).collect();
+        self.pick(&order);
+    }
+
+    /// The rows of an order, in that order.
+    fn pick(&mut self, order: &[usize]) {
+        let variants: FxHashMap<usize, u32> = self.variants.drain(..).collect();
+        for (to, from) in order.iter().enumerate() {
+            self.variants
+                .extend(variants.get(from).map(|variant| (to, *variant)));
+        }
+        pick(&mut self.unit, order);
+        pick(&mut self.time_us, order);
+        pick(&mut self.kind, order);
+        pick(&mut self.name, order);
+        pick(&mut self.value, order);
+        pick(&mut self.properties, order);
+        pick(&mut self.ids, order);
+        pick(&mut self.sequences, order);
+    }
+
     fn text_of(&self, number: u32) -> Option<Arc<str>> {
         let at = usize::try_from(number).ok()?.checked_sub(1)?;
         self.property_texts.get(at).map(Arc::clone)
     }
 
-    /// Orders runs of rows into one and keeps one copy of each id, as compaction would. The ids of
-    /// the first `unique` rows are known to differ, so only those of the others are looked for.
+    /// Orders runs of rows into one and keeps of each id the copy that arrived first, as compaction
+    /// does. The ids of the first `unique` rows are known to differ, so only those of the others
+    /// are looked for.
     pub(super) fn merge(&mut self, unique: usize) {
         let ids = self.ids.iter().map(|id| u128::from_be_bytes(*id));
         let keys = self.time_us.iter().copied().zip(ids);
@@ -144,28 +171,23 @@ impl Rows {
             .enumerate()
             .map(|(row, (time_us, id))| (time_us, id, row))
             .collect();
-        let others = order.get(unique..).unwrap_or(&[]);
-        let mut seen: FxHashMap<u128, bool> =
-            others.iter().map(|(_, id, _)| (*id, false)).collect();
+        let arrival = |row: usize| (self.sequences.get(row).copied().unwrap_or(0), row);
+        let (known, others) = order.split_at(unique.min(order.len()));
+        let mut first: FxHashMap<u128, (u64, usize)> = FxHashMap::default();
+        for (_, id, row) in others {
+            let earlier = first.entry(*id).or_insert_with(|| arrival(*row));
+            *earlier = (*earlier).min(arrival(*row));
+        }
+        for (_, id, row) in known {
+            if let Some(earlier) = first.get_mut(id) {
+                *earlier = (*earlier).min(arrival(*row));
+            }
+        }
         // Runs that are in order already are found and merged by the sort.
         order.sort();
-        order.retain(|(_, id, _)| {
-            let was_seen = seen.get_mut(id).map(|seen| std::mem::replace(seen, true));
-            was_seen != Some(true)
-        });
-        let variants: FxHashMap<usize, u32> = self.variants.drain(..).collect();
-        for (to, (_, _, from)) in order.iter().enumerate() {
-            self.variants
-                .extend(variants.get(from).map(|variant| (to, *variant)));
-        }
+        order.retain(|(_, id, row)| first.get(id).is_none_or(|(_, kept)| kept == row));
         let order: Vec<usize> = order.into_iter().map(|(_, _, row)| row).collect();
-        pick(&mut self.unit, &order);
-        pick(&mut self.time_us, &order);
-        pick(&mut self.kind, &order);
-        pick(&mut self.name, &order);
-        pick(&mut self.value, &order);
-        pick(&mut self.properties, &order);
-        pick(&mut self.ids, &order);
+        self.pick(&order);
     }
 }
 

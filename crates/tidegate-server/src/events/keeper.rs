@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidegate_lake::background::{self, GivesWay};
-use tidegate_lake::{DiskAlert, Lake};
+use tidegate_lake::{ColumnError, DiskAlert, Lake};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// So many events are flushed sooner, in shorter bursts, which keep a report from waiting long and
 /// requests from waiting beside a long one.
 const PLENTY: u64 = 100_000;
+/// From so many events on a flush has a thread of its own.
+const MUCH: u64 = 10_000;
 /// How often it is looked whether there are.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
@@ -181,7 +183,7 @@ impl Keeper {
                 Err(problem) => return self.failed(problem, now),
             },
         };
-        let flushed = lake.flush();
+        let flushed = flush(&lake, self.slot.unflushed());
         self.slot.note_backlog(flushed.is_err(), now.monotonic);
         if let Err(error) = flushed {
             return self.failed(in_full(&error), now);
@@ -231,6 +233,19 @@ impl Keeper {
         self.next_try = now.monotonic + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Flushing much takes a while, in which requests come first.
+fn flush(lake: &Arc<Lake>, unflushed: u64) -> Result<u64, ColumnError> {
+    if unflushed < MUCH {
+        return lake.flush();
+    }
+    let flushing = Arc::clone(lake);
+    let begun = background::spawn("tidegate-flush", GivesWay::ToRequests, move || {
+        flushing.flush()
+    });
+    let flushed = begun.ok().and_then(|thread| thread.join().ok());
+    flushed.unwrap_or_else(|| lake.flush())
 }
 
 /// What failed, said in the log too.

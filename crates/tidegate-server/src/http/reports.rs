@@ -174,14 +174,21 @@ async fn computed(
     let (app, given_up) = (app.clone(), Arc::new(AtomicBool::new(false)));
     // Dropped with this future: at the limit, or when the asker hangs up.
     let _gives_up = GivesUp(Arc::clone(&given_up));
+    let (events, of) = (app.clone(), project.clone());
+    let ready = move || {
+        let lake = events.events.lake_soon(&of)?;
+        let acknowledged = reports::flush(&lake)?;
+        Ok::<_, AppError>((lake, acknowledged))
+    };
+    let ready = tokio::task::spawn_blocking(ready).await;
+    let (lake, acknowledged) = ready.map_err(|error| AppError::Internal(error.to_string()))??;
     let work = move || {
         // Held until the work ends, whoever still waits for it.
         let _turn = turn;
-        let lake = app.events.lake_soon(&project)?;
         let damage = app.events.damage(&project);
         let report = ask(Source {
             given_up: &given_up,
-            ..Source::of(&lake)
+            ..Source::of(&lake, acknowledged)
         });
         report.map(|report| marked(report, &damage))
     };
