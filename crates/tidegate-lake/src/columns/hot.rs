@@ -214,6 +214,27 @@ impl HotTier {
         Ok(footer)
     }
 
+    /// Drops everything that was made of a file.
+    pub(super) fn forget(&self, lake: u64, file: u64) {
+        let mut entries = self.entries();
+        let is_of = |key: &Key, held: &Held| match (key, &held.entry) {
+            (Key::Day(key), Entry::Day(making, _)) => {
+                key.lake == lake && making.files.contains(&file)
+            }
+            (Key::Part(key), _) => (key.lake, key.file) == (lake, file),
+            (Key::Footer(of_lake, of_file), _) => (*of_lake, *of_file) == (lake, file),
+            (Key::Day(_), _) => false,
+        };
+        let held = entries.held.iter();
+        let gone: Vec<Key> = held
+            .filter_map(|(key, held)| is_of(key, held).then_some(*key))
+            .collect();
+        for key in &gone {
+            entries.remove(key);
+        }
+        entries.order.retain(|key| !gone.contains(key));
+    }
+
     fn put(&self, key: Key, entry: Entry, bytes: usize) {
         let mut entries = self.entries();
         if bytes > self.budget {
