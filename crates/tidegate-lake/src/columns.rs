@@ -17,6 +17,7 @@
 mod aliases;
 mod block;
 mod compaction;
+mod damage;
 mod day_writer;
 mod decode;
 mod dictionary;
@@ -43,7 +44,7 @@ pub use erasure::{ErasedUnit, ErasureReceipt};
 pub(crate) use erasure::{Hidden, Place};
 pub use flush::FlushReport;
 pub use hot::HotMemory;
-pub use manifest::{FileMeta, LakeState, RowGroupMeta};
+pub use manifest::{DamagedFile, FileMeta, LakeState, RowGroupMeta};
 pub(crate) use news::DayBlocks;
 pub use rows::{Rows, Texts};
 pub(crate) use scan::NewRows;

@@ -358,7 +358,17 @@ impl Lake {
             acknowledged,
             given_up,
         };
-        query::answer(&self.columns, &self.kept, query, asking)
+        self.without_damage(|| query::answer(&self.columns, &self.kept, query, asking))
+    }
+
+    /// Asks until no damaged file is in the way: each time around, one more has been set apart.
+    fn without_damage<T>(&self, ask: impl Fn() -> Result<T, QueryError>) -> Result<T, QueryError> {
+        loop {
+            match ask() {
+                Err(QueryError::Columns(error)) if self.columns.goes_without(&error) => {}
+                answered => return answered,
+            }
+        }
     }
 
     /// Answers as [`Lake::answer`] does, from everything the question is about, whatever was kept
@@ -372,7 +382,7 @@ impl Lake {
             acknowledged: self.flush_or_warn(),
             given_up: &NEVER,
         };
-        query::answer_in_full(&self.columns, query, asking)
+        self.without_damage(|| query::answer_in_full(&self.columns, query, asking))
     }
 
     fn flush_or_warn(&self) -> u64 {
@@ -434,7 +444,12 @@ impl Lake {
         self.flush()?;
         live.wait_until(sealed);
         let counted = live.checkpoint()?;
-        let rewritten = self.columns.rewrite_erased()?;
+        let rewritten = loop {
+            match self.columns.rewrite_erased() {
+                Err(error) if self.columns.goes_without(&error) => {}
+                rewritten => break rewritten?,
+            }
+        };
         {
             let _alone = self.reading.write().unwrap_or_else(PoisonError::into_inner);
             log.forget_below(sealed.min(counted))?;
@@ -482,7 +497,7 @@ impl Lake {
             },
             (None, None) => VerifyReport::default(),
         };
-        report.problems.splice(0..0, problems);
+        report.add_problems(problems);
         Ok(report)
     }
 

@@ -18,8 +18,8 @@ mod sealed;
 pub use codec::CodecError;
 pub use columns::{
     AliasRefusal, AliasReport, Aliases, ColumnError, ColumnOptions, ColumnStore, CompactionReport,
-    ErasedUnit, ErasureReceipt, FileMeta, FlushReport, HotMemory, LakeState, RowGroupMeta, Rows,
-    Texts, VerifyReport,
+    DamagedFile, ErasedUnit, ErasureReceipt, FileMeta, FlushReport, HotMemory, LakeState,
+    RowGroupMeta, Rows, Texts, VerifyReport,
 };
 pub use io::{
     DiskAlert, DiskSpace, LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file,

@@ -16,7 +16,9 @@ mod persons;
 mod usage;
 mod worker;
 
-use crate::columns::{Block, ColumnError, ColumnStore, DayBlocks, FileMeta, LakeState};
+use crate::columns::{
+    Block, ColumnError, ColumnStore, DamagedFile, DayBlocks, FileMeta, LakeState,
+};
 use classify::Classifier;
 pub use kept::KeptMemory;
 pub(crate) use kept::KeptMetrics;
@@ -29,7 +31,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_metrics::{
-    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, Query, StepOrder,
+    Answer, Days, DefinitionProblem, EventKind, ExposureEvent, JourneyKey, MissingFile, Query,
+    StepOrder,
 };
 use tidegate_stats::StatsError;
 use worker::Worker;
@@ -115,6 +118,7 @@ pub(crate) fn answer_in_full(
         }
         Query::UnitMetric { .. } | Query::Journey { .. } => run.data_end_us(),
     };
+    let missing = run.missing();
     let workers = run.all_buckets(asking.threads)?;
     let events = workers.iter().map(|worker| worker.events).sum();
     let mut findings = worker::join(query, workers)?;
@@ -127,6 +131,7 @@ pub(crate) fn answer_in_full(
         acknowledged: asking.acknowledged,
         data_end_us,
         events,
+        missing,
     })
 }
 
@@ -230,6 +235,8 @@ struct Run<'r> {
     asking: Asking<'r>,
     /// The days to read with their files.
     days: Vec<(i64, Vec<&'r FileMeta>)>,
+    /// The first and the last day that matter.
+    span: (i64, i64),
     end_us: i64,
     /// Merged units by bucket: what the scan leaves out.
     merged: BTreeMap<u16, Vec<bool>>,
@@ -254,6 +261,7 @@ impl<'r> Run<'r> {
             days: days
                 .filter(|(day, _)| (first..=last).contains(day))
                 .collect(),
+            span: (first, last),
             end_us: i64::MIN,
             merged: persons::merged_by_bucket(&state.aliases),
         };
@@ -265,6 +273,14 @@ impl<'r> Run<'r> {
     fn data_end_us(&self) -> Option<i64> {
         let files = self.days.iter().flat_map(|(_, files)| files);
         files.filter_map(|file| file.last_time_us).max()
+    }
+
+    /// The files that would be read and are set apart.
+    fn missing(&self) -> Vec<MissingFile> {
+        let (first, last) = self.span;
+        let damaged = self.state.damaged.values();
+        let missing = damaged.filter(|damaged| (first..=last).contains(&damaged.file.day));
+        missing.map(DamagedFile::missing).collect()
     }
 
     fn all_buckets(&self, threads: usize) -> Result<Vec<Worker<'_>>, QueryError> {

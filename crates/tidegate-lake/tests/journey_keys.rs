@@ -6,37 +6,26 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use tidegate_lake::{ColumnOptions, Lake, LakeOptions, LogOptions, SimulatedDisk};
+use support::{DAY_US, Deed, FIRST_DAY};
+use tidegate_lake::{ColumnOptions, Lake, SimulatedDisk};
 use tidegate_metrics::{
-    Answer, Assignment, ClassifiedEvent, Days, Event, EventId, EventKind, Findings, Grouping,
+    Answer, Assignment, ClassifiedEvent, Days, Event, EventKind, Findings, Grouping,
     JourneyDefinition, JourneyFold, PropertyValue, Query,
 };
 
-const DAY_US: i64 = 86_400_000_000;
-const FIRST_DAY: i64 = 20_000;
-
 fn lake_of(events: &[Event], buckets: u16) -> Lake {
-    let options = LakeOptions {
-        log: LogOptions {
-            segment_bytes: 1 << 16,
-            reserve_bytes: 0,
-            ..LogOptions::default()
-        },
-        columns: ColumnOptions {
-            buckets,
-            group_rows: 8,
-            // Now and then more is gathered than is held at a time.
-            gathered_rows: 12,
-            ..ColumnOptions::default()
-        },
-        ..LakeOptions::default()
+    let columns = ColumnOptions {
+        buckets,
+        // Now and then more is gathered than is held at a time.
+        gathered_rows: 12,
+        ..ColumnOptions::default()
     };
-    let lake = Lake::open(Arc::new(SimulatedDisk::new()), Path::new("/lake"), options).unwrap();
+    let lake = support::open(&SimulatedDisk::new(), columns);
     lake.append(events.to_vec()).unwrap();
     lake
 }
@@ -57,29 +46,9 @@ fn event() -> impl Strategy<Value = Event> {
             let session = PropertyValue::Text(format!("s{session}").into());
             properties.push(("session".into(), session));
         }
-        let is_exposure = what == 0;
         Event {
-            id: EventId(u128::from(id)),
-            time_us,
-            received_us: time_us,
-            sent_us: None,
-            unit: format!("u{unit}").into(),
-            kind: match is_exposure {
-                true => EventKind::Exposure,
-                false => EventKind::Track,
-            },
-            name: match is_exposure {
-                true => "flag".into(),
-                false => format!("n{}", what % 3).into(),
-            },
-            value: None,
             properties,
-            flags: match is_exposure {
-                true => vec![("flag".into(), variant.into())],
-                false => Vec::new(),
-            },
-            trace_id: None,
-            is_quarantined: false,
+            ..support::event(id, unit, time_us, Deed::of(what, 3, variant))
         }
     })
 }

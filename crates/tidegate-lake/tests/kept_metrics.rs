@@ -1,44 +1,30 @@
 //! A metric kept up from answer to answer equals the same metric answered from everything.
 
+mod support;
+
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_lake::{
-    ColumnOptions, KeptMemory, Lake, LakeOptions, LogOptions, QueryError, SimulatedDisk,
-};
+use support::{DAY_US, Deed, FIRST_DAY};
+use tidegate_lake::{ColumnOptions, KeptMemory, Lake, LakeOptions, QueryError, SimulatedDisk};
 use tidegate_metrics::{
-    Answer, Days, Event, EventFilter, EventId, EventKind, Findings, GroupStatistics, Grouping,
-    Measure, MetricDefinition, PropertyValue, Query, Winsorise,
+    Answer, Days, Event, EventFilter, EventId, Findings, GroupStatistics, Grouping, Measure,
+    MetricDefinition, PropertyValue, Query, Winsorise,
 };
-
-const DAY_US: i64 = 86_400_000_000;
-const FIRST_DAY: i64 = 20_000;
 
 fn options() -> LakeOptions {
-    LakeOptions {
-        log: LogOptions {
-            segment_bytes: 1 << 16,
-            reserve_bytes: 0,
-            // The door forgets at once, so that copies reach the files.
-            recent_ids: 2,
-            ..LogOptions::default()
-        },
-        columns: ColumnOptions {
-            buckets: 2,
-            group_rows: 8,
-            // Now and then more is gathered than is held at a time.
-            gathered_rows: 12,
-            ..ColumnOptions::default()
-        },
-        ..LakeOptions::default()
-    }
+    support::options(ColumnOptions {
+        buckets: 2,
+        // Now and then more is gathered than is held at a time.
+        gathered_rows: 12,
+        ..ColumnOptions::default()
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {
     (any::<u64>(), 0u8..6, 0i64..30, 0u8..4, -9.7..99.9f64).prop_map(
         |(id, unit, hour, name, value)| {
             let time_us = FIRST_DAY * DAY_US + hour * (DAY_US / 10);
-            let is_exposure = name == 0;
             let variant = if (unit + u8::from(value > 90.0)) % 2 == 0 {
                 "on"
             } else {
@@ -46,29 +32,9 @@ fn event() -> impl Strategy<Value = Event> {
             };
             let country = ["de", "at"][usize::from(value > 40.0)];
             Event {
-                id: EventId(u128::from(id)),
-                time_us,
-                received_us: time_us,
-                sent_us: None,
-                unit: format!("u{unit}").into(),
-                kind: if is_exposure {
-                    EventKind::Exposure
-                } else {
-                    EventKind::Track
-                },
-                name: if is_exposure {
-                    "flag".into()
-                } else {
-                    format!("n{}", name % 2).into()
-                },
                 value: (value > 0.0).then_some(value),
                 properties: vec![("country".into(), PropertyValue::Text(country.into()))],
-                flags: match is_exposure {
-                    true => vec![("flag".into(), variant.into())],
-                    false => Vec::new(),
-                },
-                trace_id: None,
-                is_quarantined: false,
+                ..support::event(id, unit, time_us, Deed::of(name, 2, variant))
             }
         },
     )

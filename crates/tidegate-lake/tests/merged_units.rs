@@ -5,14 +5,15 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_lake::{
-    AliasRefusal, ColumnOptions, Lake, LakeIo, LakeOptions, LogOptions, SimulatedDisk, read_file,
-};
+use support::{DAY_US, DIR, Deed, FIRST_DAY};
+use tidegate_lake::{AliasRefusal, ColumnOptions, Lake, LakeIo, SimulatedDisk, read_file};
 use tidegate_metrics::report::{
     Comparing, Subject, adoption_report, journey_report, lifecycle_report, metric_report,
     retention_report,
@@ -22,31 +23,18 @@ use tidegate_metrics::{
     MetricDefinition, PropertyValue, Query,
 };
 
-const DAY_US: i64 = 86_400_000_000;
-const FIRST_DAY: i64 = 20_000;
 const UNITS: u8 = 7;
 
-fn options() -> LakeOptions {
-    LakeOptions {
-        log: LogOptions {
-            segment_bytes: 1 << 16,
-            reserve_bytes: 0,
-            // The door forgets at once, so that copies reach the files.
-            recent_ids: 2,
-            ..LogOptions::default()
-        },
-        columns: ColumnOptions {
-            buckets: 4,
-            group_rows: 8,
-            gathered_rows: 20,
-            ..ColumnOptions::default()
-        },
-        ..LakeOptions::default()
+fn columns() -> ColumnOptions {
+    ColumnOptions {
+        buckets: 4,
+        gathered_rows: 20,
+        ..ColumnOptions::default()
     }
 }
 
 fn open(disk: &SimulatedDisk) -> Lake {
-    Lake::open(Arc::new(disk.clone()), Path::new("/lake"), options()).unwrap()
+    support::open(disk, columns())
 }
 
 fn name(unit: u8) -> Box<str> {
@@ -57,7 +45,6 @@ fn name(unit: u8) -> Box<str> {
 fn event() -> impl Strategy<Value = Event> {
     (any::<u64>(), 0..UNITS, 0i64..14, 0u8..5, 0u8..40).prop_map(|(id, unit, hour, what, value)| {
         let time_us = FIRST_DAY * DAY_US + hour * (DAY_US / 4);
-        let is_exposure = what == 0;
         let variant = if value == 0 {
             "on"
         } else {
@@ -65,27 +52,9 @@ fn event() -> impl Strategy<Value = Event> {
         };
         let country = ["de", "at"][usize::from(value % 2)];
         Event {
-            id: EventId(u128::from(id)),
-            time_us,
-            received_us: time_us,
-            sent_us: None,
-            unit: name(unit),
-            kind: match is_exposure {
-                true => EventKind::Exposure,
-                false => EventKind::Track,
-            },
-            name: match is_exposure {
-                true => "flag".into(),
-                false => format!("n{}", what % 3).into(),
-            },
             value: (value > 9).then_some(f64::from(value) * 0.7),
             properties: vec![("country".into(), PropertyValue::Text(country.into()))],
-            flags: match is_exposure {
-                true => vec![("flag".into(), variant.into())],
-                false => Vec::new(),
-            },
-            trace_id: None,
-            is_quarantined: false,
+            ..support::event(id, unit, time_us, Deed::of(what, 3, variant))
         }
     })
 }
@@ -485,6 +454,7 @@ fn a_torn_entry_is_cut_and_a_damaged_one_is_named() {
         "{report:?}"
     );
     drop(lake);
-    let error = Lake::open(Arc::new(disk), Path::new("/lake"), options()).unwrap_err();
+    let error =
+        Lake::open(Arc::new(disk), Path::new(DIR), support::options(columns())).unwrap_err();
     assert!(error.to_string().contains("aliases"), "{error}");
 }

@@ -5,35 +5,27 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_lake::{ColumnOptions, Lake, LakeOptions, LogOptions, QueryError, SimulatedDisk};
+use support::{DAY_US, Deed, FIRST_DAY};
+use tidegate_lake::{ColumnOptions, Lake, LakeOptions, QueryError, SimulatedDisk};
 use tidegate_metrics::{
     Answer, Days, Event, EventFilter, EventId, EventKind, Exclusion, Findings, Grouping,
     JourneyDefinition, Measure, MetricDefinition, PropertyFilter, PropertyTest, PropertyValue,
     Query, Reentry, Scalar, Step, StepOrder, TimedFrom, Winsorise,
 };
 
-const DAY_US: i64 = 86_400_000_000;
-const FIRST_DAY: i64 = 20_000;
-
 fn options(buckets: u16, recent_ids: usize) -> LakeOptions {
-    LakeOptions {
-        log: LogOptions {
-            segment_bytes: 1 << 16,
-            reserve_bytes: 0,
-            recent_ids,
-            ..LogOptions::default()
-        },
-        columns: ColumnOptions {
-            buckets,
-            group_rows: 8,
-            ..ColumnOptions::default()
-        },
-        ..LakeOptions::default()
-    }
+    let mut options = support::options(ColumnOptions {
+        buckets,
+        ..ColumnOptions::default()
+    });
+    options.log.recent_ids = recent_ids;
+    options
 }
 
 /// A lake that took the events in the given order, in some flushes, some of them twice.
@@ -54,28 +46,16 @@ fn lake_of(events: &[Event], flush_every: usize, buckets: u16, is_compacted: boo
 fn any_event() -> impl Strategy<Value = Event> {
     (0u8..7, 0i64..40, 0u8..5, 0u8..3, 0u16..100).prop_map(|(unit, quarter, name, side, value)| {
         let time_us = FIRST_DAY * DAY_US + quarter * (DAY_US / 4);
-        let is_exposure = name == 4;
         let variant = if side == 0 && unit == 3 || unit % 2 == 0 {
             "on"
         } else {
             "off"
         };
+        let deed = match name {
+            4 => Deed::Met(variant),
+            name => Deed::Did(name),
+        };
         Event {
-            id: EventId(0),
-            time_us,
-            received_us: time_us,
-            sent_us: None,
-            unit: format!("u{unit}").into(),
-            kind: if is_exposure {
-                EventKind::Exposure
-            } else {
-                EventKind::Track
-            },
-            name: if is_exposure {
-                "flag".into()
-            } else {
-                format!("n{name}").into()
-            },
             value: (side > 0).then_some(f64::from(value)),
             properties: vec![
                 (
@@ -87,13 +67,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                     PropertyValue::Number(f64::from(value) / 10.0),
                 ),
             ],
-            flags: if is_exposure {
-                vec![("flag".into(), variant.into())]
-            } else {
-                Vec::new()
-            },
-            trace_id: None,
-            is_quarantined: false,
+            ..support::event(0, unit, time_us, deed)
         }
     })
 }

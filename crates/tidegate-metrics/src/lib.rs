@@ -49,4 +49,4 @@ pub use measure::{
     UnitMeasurement, UnitMeasurements, UnitQuantity, Winsorise, measure_units, summarise,
     summarise_states,
 };
-pub use query::{Answer, Days, Findings, Grouping, MAX_USAGE_EVENTS, Query};
+pub use query::{Answer, Days, Findings, Grouping, MAX_USAGE_EVENTS, MissingFile, Query};

@@ -140,6 +140,21 @@ pub struct Answer {
     pub data_end_us: Option<i64>,
     /// Events read.
     pub events: u64,
+    /// Files of the days asked about that the answer goes without.
+    pub missing: Vec<MissingFile>,
+}
+
+/// A file of events that answers go without, because it does not hold what was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingFile {
+    /// Its name.
+    pub file: String,
+    /// The UTC day of its events, such as `2026-06-01`.
+    pub day: String,
+    /// Events in it, copies included.
+    pub rows: u64,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl Answer {

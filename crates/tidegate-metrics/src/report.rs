@@ -18,7 +18,7 @@ mod tests;
 
 use crate::event::id::EventId;
 use crate::event::rfc3339::format_rfc3339;
-use crate::query::{Answer, Days, Query};
+use crate::query::{Answer, Days, MissingFile, Query};
 pub use activity::{AdoptionReport, RetentionReport, adoption_report, retention_report};
 pub use comparing::{Comparing, Figures, GroupPlan, Interval, ReportMethod, SharesAre};
 pub use journey::{JourneyTable, journey_report};
@@ -26,6 +26,7 @@ pub use lifecycle::{LifecycleReport, lifecycle_report, stickiness_report};
 pub use metric::{MetricReport, metric_report};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use tidegate_stats::StatsError;
 use tidegate_stats::group_sequential::DesignError;
 
@@ -106,6 +107,36 @@ pub struct ComputedFrom {
     pub data_end: Option<String>,
 }
 
+/// What a report's numbers lack.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Incomplete {
+    /// What is the matter, in words.
+    pub reason: String,
+    /// Events in the missing files, copies included.
+    pub rows_missing: u64,
+    /// The files of the days asked about that are damaged, and set apart.
+    pub files: Vec<MissingFile>,
+}
+
+impl Incomplete {
+    fn of(missing: &[MissingFile]) -> Option<Self> {
+        let first = missing.first()?;
+        let rows_missing = missing.iter().map(|file| file.rows).sum();
+        let days: BTreeSet<&str> = missing.iter().map(|file| file.day.as_str()).collect();
+        let days = match days.len() {
+            1 => format!("of {}", first.day),
+            count => format!("of {count} days, {} the first", first.day),
+        };
+        Some(Self {
+            reason: format!(
+                "{rows_missing} events {days} are in damaged files and in none of these numbers"
+            ),
+            rows_missing,
+            files: missing.to_vec(),
+        })
+    }
+}
+
 /// What every report carries.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ground {
@@ -115,6 +146,9 @@ pub struct Ground {
     pub computed_from: ComputedFrom,
     /// The definition.
     pub definition: DefinitionUsed,
+    /// What is missing from the numbers; nothing if it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<Incomplete>,
 }
 
 impl Ground {
@@ -150,6 +184,7 @@ impl Ground {
                 query: query.clone(),
                 digest: format!("{:032x}", digest.0),
             },
+            incomplete: Incomplete::of(&answer.missing),
         }
     }
 }

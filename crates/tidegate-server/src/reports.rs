@@ -66,7 +66,8 @@ impl<'a> Source<'a> {
 /// # Errors
 /// Files that cannot be written.
 pub(crate) fn flush(lake: &Lake) -> Result<u64, AppError> {
-    lake.flush_acknowledged().map_err(|error| unreadable(&error))
+    lake.flush_acknowledged()
+        .map_err(|error| unreadable(&error))
 }
 
 /// A metric or journey as it is stored.

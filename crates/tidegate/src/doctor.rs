@@ -251,6 +251,17 @@ fn event_files(folder: &Path) -> Finding {
         let state = LakeState::read(&RealDisk, &project)
             .map_err(|error| complaint(error, cure))?
             .unwrap_or_default();
+        if let Some(damaged) = state.damaged.values().next() {
+            let file = project.join("events").join(&damaged.file.name);
+            let (file, count) = (file.display(), state.damaged.len());
+            return Err(complaint(
+                format!(
+                    "{count} damaged files are set apart, first {file}: {}",
+                    damaged.reason
+                ),
+                "restore them from a copy of the folder, then run `tidegate events verify`",
+            ));
+        }
         for file in state.files.values() {
             let path = project.join("events").join(&file.name);
             let length = std::fs::metadata(&path).map(|known| known.len());

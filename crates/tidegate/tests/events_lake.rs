@@ -148,9 +148,106 @@ fn events_are_verified_by_the_server_and_in_a_stopped_folder() {
     until("the files are open", || {
         (lake(&server)["state"] == "open").then_some(())
     });
-    assert_eq!(server.run(&["events", "verify"]).status.code(), Some(1));
     let damage = lake(&server)["damage"][0].as_str().unwrap().to_owned();
     assert!(damage.contains(&name), "{damage}");
+    assert_eq!(server.run(&["events", "verify"]).status.code(), Some(1));
+}
+
+/// Events of two days, the second with one more.
+fn two_days() -> Value {
+    let event = |number: u64| {
+        let day = number % 2 + 1;
+        json!({ "id": format!("{:032x}", number + 1), "time": format!("2026-06-0{day}T12:00:00Z"),
+                "unit": format!("user-{number}"), "kind": "track", "name": "paid" })
+    };
+    let mut all: Vec<Value> = (0..20).map(event).collect();
+    all.push(event(21));
+    Value::from(all)
+}
+
+#[test]
+fn a_damaged_file_is_set_apart_named_in_reports_and_taken_back_when_it_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events/default/events");
+    let file_of = |day: &str| {
+        let mut files = std::fs::read_dir(&events)
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        let is_of = |file: &std::path::PathBuf| file.to_str().unwrap().contains(day);
+        files.find(is_of).unwrap()
+    };
+    let usage = |server: &Server, from: &str| {
+        let days = ["--from", from, "--to", "2026-06-02", "-o", "json"];
+        let question = [&["usage", "report", "--event", "paid"][..], &days].concat();
+        let (is_well, report) = said(&server.run(&question));
+        assert!(is_well, "{report}");
+        report
+    };
+    let (file, copy) = {
+        let server = Server::serve(folder.path());
+        let sent = server.admin("POST", "/api/v1/events", &[], &two_days());
+        assert_eq!(sent.status, 202, "{sent}");
+        wait_for_watermark(&server, 21);
+        assert!(usage(&server, "2026-06-01")["incomplete"].is_null());
+        server.kill_nine();
+        let file = file_of("2026-06-01");
+        let copy = std::fs::read(&file).unwrap();
+        // Cut short, as a disk that lost the end of it would have it.
+        std::fs::write(&file, &copy[..copy.len() / 2]).unwrap();
+        (file, copy)
+    };
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let server = Server::serve(folder.path());
+    // Nobody has verified; the question itself finds it.
+    let report = until("the files are open", || {
+        (lake(&server)["state"] == "open").then(|| usage(&server, "2026-06-01"))
+    });
+    assert_eq!(report["rows"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["rows"][0]["n"], 11, "{report}");
+    let missing = &report["incomplete"];
+    assert_eq!(missing["rows_missing"], 10, "{report}");
+    assert_eq!(missing["files"][0]["file"], name, "{report}");
+    assert_eq!(missing["files"][0]["day"], "2026-06-01", "{report}");
+    assert!(usage(&server, "2026-06-02")["incomplete"].is_null());
+    let shown = server.run(&["usage", "report", "--event", "paid", "--from", "2026-06-01"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("INCOMPLETE: 10 events of 2026-06-01"),
+        "{shown}"
+    );
+    assert!(
+        !file.exists()
+            && folder
+                .path()
+                .join("events/default/damaged")
+                .join(name)
+                .exists()
+    );
+    server.terminate();
+
+    // It stays known, in a stopped folder and over a start.
+    let (is_well, verified) = said(&verify_folder(folder.path()));
+    assert!(!is_well);
+    assert_eq!(verified["set_apart"][0]["rows"], 10, "{verified}");
+    let cure = verified["problems"][0].as_str().unwrap();
+    assert!(
+        cure.contains(file.to_str().unwrap()) && cure.contains("Restore"),
+        "{cure}"
+    );
+    let server = Server::serve(folder.path());
+    let damage = until("the files are open", || {
+        let lake = lake(&server);
+        (lake["state"] == "open").then(|| lake["damage"].clone())
+    });
+    assert!(damage[0].as_str().unwrap().contains(name), "{damage}");
+    std::fs::write(&file, copy).unwrap();
+    let (is_well, verified) = said(&server.run(&["events", "verify", "-o", "json"]));
+    assert!(is_well && verified["events"] == 21, "{verified}");
+    assert_eq!(verified["taken_back"], json!([name]));
+    let report = usage(&server, "2026-06-01");
+    assert!(report["incomplete"].is_null(), "{report}");
+    assert_eq!(report["rows"][0]["n"], 10, "{report}");
+    assert_eq!(lake(&server)["damage"], json!([]));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! The set of visible events does not change. Files are merged in tiers: when several files of a
 //! day are of like size they become one of the next size, so that a row is rewritten about once
 //! per factor of eight and a growing day never has more than a few dozen files. A day that has
-//! ended is made one file. Memory is one bucket of the files merged.
+//! ended is made one file. Memory is one bucket of the files merged. Before a merge the checksums
+//! of its files are looked at, so that damage the format does not notice is never written anew.
 
 use super::ColumnError;
 use super::day_writer::DayWriter;
@@ -100,6 +101,10 @@ impl ColumnStore {
         files: &[FileMeta],
         report: &mut CompactionReport,
     ) -> Result<(), ColumnError> {
+        if self.have_damage(files)? {
+            // Merged, damage would get a checksum that holds. The next round goes without the file.
+            return Ok(());
+        }
         let name = self.new_name(&day_text(day));
         let mut writer = DayWriter::create(self, &name)?;
         let mut merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
@@ -113,23 +118,45 @@ impl ColumnStore {
         }
         let file = writer.finish(day, true)?;
         self.sync_dirs()?;
-        report.files += files.len();
-        report.duplicates += duplicates;
-        report.bytes += file.bytes;
+        let (bytes, written) = (file.bytes, self.events_dir.join(&file.name));
         let removed: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
         let paths: Vec<_> = removed
             .iter()
             .map(|name| self.events_dir.join(name))
-            .chain((file.rows == 0).then(|| self.events_dir.join(&file.name)))
+            .chain((file.rows == 0).then(|| written.clone()))
             .collect();
-        self.commit(Record::Compacted {
+        let record = Record::Compacted {
             removed,
             added: (file.rows > 0).then_some(file),
             duplicates,
             next_file: self.next_file(),
-        })?;
+        };
+        let are_there = |state: &LakeState| {
+            files
+                .iter()
+                .all(|file| state.files.contains_key(&file.name))
+        };
+        if !self.commit_if(record, &are_there)? {
+            // One was set apart meanwhile: what was read of it is not to be trusted.
+            self.discard([written]);
+            return Ok(());
+        }
         self.discard(paths);
+        report.files += files.len();
+        report.duplicates += duplicates;
+        report.bytes += bytes;
         Ok(())
+    }
+
+    /// Sets apart what is damaged among files that are to be merged; says whether any is.
+    fn have_damage(&self, files: &[FileMeta]) -> Result<bool, ColumnError> {
+        let mut have_damage = false;
+        for file in files {
+            if let Some(reason) = self.damage_of(file)? {
+                have_damage |= self.set_apart(&file.name, &reason)?;
+            }
+        }
+        Ok(have_damage)
     }
 
     /// Drops every day before `first_day` (days since 1970 in UTC). Returns the files dropped.
@@ -139,18 +166,21 @@ impl ColumnStore {
     pub fn expire_before(&self, first_day: i64) -> Result<usize, ColumnError> {
         let _turn = self.rewriting();
         let state = self.peek();
-        let expired = state.files.values().filter(|file| file.day < first_day);
-        let removed: Vec<String> = expired.map(|file| file.name.clone()).collect();
+        let is_old = |file: &&FileMeta| file.day < first_day;
+        let name = |file: &FileMeta| file.name.clone();
+        let sound: Vec<String> = state.files.values().filter(is_old).map(name).collect();
+        let damaged = state.damaged.values().map(|damaged| &damaged.file);
+        let damaged: Vec<String> = damaged.filter(is_old).map(name).collect();
+        let removed = [sound.as_slice(), &damaged].concat();
         if removed.is_empty() {
             return Ok(0);
         }
         let count = removed.len();
-        let paths: Vec<_> = removed
-            .iter()
-            .map(|name| self.events_dir.join(name))
-            .collect();
+        // Held, it would look like a reader of the files.
+        drop(state);
         self.commit(Record::Expired { removed })?;
-        self.discard(paths);
+        self.discard(sound.iter().map(|name| self.events_dir.join(name)));
+        damaged.iter().for_each(|name| self.remove_aside(name));
         Ok(count)
     }
 

@@ -8,7 +8,8 @@
 use super::rows::{Rows, Texts};
 use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, RecordBatch};
 use arrow::array::{
-    FixedSizeBinaryArray, Float64Array, TimestampMicrosecondArray, UInt16Array, UInt32Array, UInt64Array,
+    FixedSizeBinaryArray, Float64Array, TimestampMicrosecondArray, UInt16Array, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type};
 use rustc_hash::FxHashMap;

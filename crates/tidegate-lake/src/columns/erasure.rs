@@ -60,6 +60,9 @@ pub struct ErasureReceipt {
     pub log_first_sequence: u64,
     /// Rows of these units that a rescan of every file still found: zero.
     pub rows_found_by_rescan: u64,
+    /// Files that may hold rows of these units and could not be rewritten, because they are
+    /// damaged and set apart. They are in no answer; one that is taken back is rewritten then.
+    pub files_set_apart: Vec<String>,
 }
 
 /// What rewriting did.
@@ -197,6 +200,7 @@ impl ColumnStore {
             effective_sequence: hidden.effective_sequence,
             log_first_sequence,
             rows_found_by_rescan: rows_left,
+            files_set_apart: state.set_apart_of(&hidden.person),
         }))
     }
 

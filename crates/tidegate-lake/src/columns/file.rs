@@ -17,6 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -172,10 +173,7 @@ impl Footer {
     ) -> Result<Self, ColumnError> {
         let source = Source::open(io, path)?;
         let options = ArrowReaderOptions::new().with_schema(schema);
-        let metadata = ArrowReaderMetadata::load(&source, options);
-        metadata
-            .map(Self)
-            .map_err(|e| ColumnError::parquet(path, &e))
+        guarded(path, || ArrowReaderMetadata::load(&source, options)).map(Self)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -196,6 +194,18 @@ impl Footer {
                 .all(|group| all.get(*group).is_some_and(is_null)),
             None => all.iter().all(is_null),
         }
+    }
+}
+
+/// Calls into the Parquet library, which panics over some files that are damaged.
+fn guarded<T, E: std::fmt::Display>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, ColumnError> {
+    // Whatever it was in the middle of is dropped with the error.
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| ColumnError::parquet(path, &e)),
+        Err(_) => Err(ColumnError::damaged(path, "its content cannot be decoded")),
     }
 }
 
@@ -224,13 +234,12 @@ impl Batches {
         path: &Path,
         wanted: Wanted<'_>,
     ) -> Result<Self, ColumnError> {
-        let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(path, e);
         let source = Source::open(io, path)?;
         let builder = match wanted.footer {
             Some(Footer(metadata)) => {
                 ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
             }
-            None => ParquetRecordBatchReaderBuilder::try_new(source).map_err(|e| refuse(&e))?,
+            None => guarded(path, || ParquetRecordBatchReaderBuilder::try_new(source))?,
         };
         let mut builder = builder.with_batch_size(wanted.batch_rows.unwrap_or(1 << 16));
         if let Some(columns) = wanted.columns {
@@ -244,7 +253,7 @@ impl Batches {
             }
             builder = builder.with_row_groups(groups);
         }
-        let reader = builder.build().map_err(|e| refuse(&e))?;
+        let reader = guarded(path, || builder.build())?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -260,8 +269,8 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch, ColumnError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.reader.next()?;
-        Some(batch.map_err(|e| ColumnError::parquet(&self.path, &e)))
+        let (path, reader) = (&self.path, &mut self.reader);
+        guarded(path, || reader.next().transpose()).transpose()
     }
 }
 

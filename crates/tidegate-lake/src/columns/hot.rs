@@ -3,20 +3,23 @@
 //! Two kinds of entry share the budget. A *part* is a row group of a file, decoded once for all
 //! the buckets in it; files never change, so it is never stale, and a day that is one file is
 //! answered from its parts as they are. A *day* is one bucket of a day whose files overlap, or of
-//! which units were erased, as a certain set of files and erasures made it; a newer making takes
-//! the older one's place, so that a day that grows by the second does not push the others out.
-//! Besides, the footers of files are kept, which say where row groups lie. The oldest entry goes
-//! first. Skipping the decoding of Parquet is what makes a repeated question fast.
+//! which units were erased, as the lake was at a certain moment. When more has come to it since,
+//! it grows by that alone: which files hold the day does not matter, since merging files changes
+//! no row. Besides, the footers of files are kept, which say where row groups lie, and for the
+//! time of one growth what is to be merged into days, which neighbouring buckets share. An entry
+//! that nobody asked for since the last time round goes first. Skipping the decoding of Parquet is
+//! what makes a repeated question fast.
 //!
-//! Whoever needs a part that another thread is decoding waits for it.
+//! Whoever needs a part or a day that another thread is making waits for it.
 //!
 //! Several lakes may share one budget; each numbers its keys, so that they never meet.
 
 use super::block::Block;
 use super::file::Footer;
-use super::manifest::{FileMeta, LakeState};
+use super::manifest::LakeState;
+use super::rows::Rows;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,30 +44,48 @@ pub(super) struct DayKey {
     pub(super) with_properties: bool,
 }
 
-/// What a day was made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Making {
-    files: Vec<u64>,
+/// The moment of a lake that a day was made at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Everything below this ingest sequence was there.
+    pub(super) sequence: u64,
     erased: usize,
+    upheavals: u64,
 }
 
-impl Making {
-    pub(super) fn of(files: &[&FileMeta], state: &LakeState) -> Self {
+impl Moment {
+    pub(super) fn of(state: &LakeState) -> Self {
         Self {
-            files: files.iter().map(|file| file.checksum).collect(),
+            sequence: state.flushed_sequence,
             erased: state.erased.len(),
+            upheavals: state.upheavals,
         }
+    }
+
+    /// Whether events came since and none went.
+    pub(super) fn only_grew_until(&self, later: &Self) -> bool {
+        let is_same = (self.erased, self.upheavals) == (later.erased, later.upheavals);
+        is_same && self.sequence <= later.sequence
     }
 }
 
-/// A row group of a file, with properties and event ids or without.
+/// A day as it was made last.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) at: Moment,
+    pub(super) block: Arc<Block>,
+}
+
+/// The place of a day, locked while it is made.
+pub(super) type DaySlot = Arc<Mutex<Option<Made>>>;
+
+/// A row group of a file, with properties or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartKey {
     pub(super) lake: u64,
     pub(super) file: u64,
     pub(super) group: usize,
     pub(super) with_properties: bool,
-    pub(super) with_ids: bool,
 }
 
 /// A row group decoded: rows by bucket, ascending. Erased units are still in it.
@@ -89,21 +110,73 @@ impl Part {
     }
 }
 
+/// Rows of a row group that are to be merged, each bucket's to be taken by whoever merges it.
+#[derive(Debug)]
+pub(super) struct Unmerged(Mutex<BTreeMap<u16, Option<Rows>>>);
+
+/// What is there for a bucket.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Its rows, and whether other buckets' are left.
+    Rows(Rows, Left),
+    /// Somebody else has taken them.
+    Gone,
+}
+
+/// Whether anything is left to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Some,
+    Nothing,
+}
+
+impl Unmerged {
+    pub(super) fn new(by_bucket: BTreeMap<u16, Rows>) -> Self {
+        let by_bucket = by_bucket.into_iter();
+        Self(Mutex::new(
+            by_bucket.map(|(b, rows)| (b, Some(rows))).collect(),
+        ))
+    }
+
+    pub(super) fn take(&self, bucket: u16) -> Taken {
+        let mut by_bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = match by_bucket.get_mut(&bucket) {
+            None => Rows::default(),
+            Some(held) => match held.take() {
+                Some(rows) => rows,
+                None => return Taken::Gone,
+            },
+        };
+        match by_bucket.values().any(Option::is_some) {
+            true => Taken::Rows(rows, Left::Some),
+            false => Taken::Rows(rows, Left::Nothing),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let by_bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        by_bucket.values().flatten().map(Rows::heap_bytes).sum()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     Day(DayKey),
     Part(PartKey),
+    /// Rows at or above an ingest sequence.
+    Unmerged(PartKey, u64),
     /// Lake, and checksum of the file.
     Footer(u64, u64),
 }
 
-/// A part, or the place where one is being made.
-type Slot = Arc<Mutex<Option<Arc<Part>>>>;
+/// Something, or the place where it is being made.
+type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Entry {
-    Day(Making, Arc<Block>),
-    Part(Slot),
+    Day(DaySlot),
+    Part(Slot<Part>),
+    Unmerged(Slot<Unmerged>),
     Footer(Footer),
 }
 
@@ -111,6 +184,8 @@ enum Entry {
 struct Held {
     entry: Entry,
     bytes: usize,
+    /// Whether it was asked for since the last time round.
+    is_wanted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -145,20 +220,20 @@ impl HotTier {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn day(&self, key: &DayKey, making: &Making) -> Option<Arc<Block>> {
-        match self.entries().held.get(&Key::Day(*key)) {
-            Some(Held {
-                entry: Entry::Day(made, block),
-                ..
-            }) if made == making => Some(Arc::clone(block)),
-            _ => None,
+    /// The place of a day. Whoever makes it says what it weighs.
+    pub(super) fn day(&self, key: DayKey) -> DaySlot {
+        match self
+            .entries()
+            .get_or(Key::Day(key), || Entry::Day(Arc::default()))
+        {
+            Entry::Day(slot) => slot,
+            Entry::Part(_) | Entry::Unmerged(_) | Entry::Footer(_) => DaySlot::default(),
         }
     }
 
-    /// Keeps a day. One that is a part as it stands takes no room of its own.
-    pub(super) fn put_day(&self, key: DayKey, making: Making, block: &Arc<Block>, is_part: bool) {
-        let bytes = if is_part { 0 } else { block.heap_bytes() };
-        self.put(Key::Day(key), Entry::Day(making, Arc::clone(block)), bytes);
+    /// Keeps a day of so many bytes.
+    pub(super) fn keep_day(&self, key: DayKey, slot: &DaySlot, bytes: usize) {
+        self.put(Key::Day(key), Entry::Day(Arc::clone(slot)), bytes);
     }
 
     /// A part, made by whoever asks for it first.
@@ -167,31 +242,45 @@ impl HotTier {
         key: PartKey,
         make: impl FnOnce() -> Result<Part, E>,
     ) -> Result<Arc<Part>, E> {
-        let slot = self.slot(key);
-        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = held.as_ref() {
-            return Ok(Arc::clone(part));
+        let key = Key::Part(key);
+        let entry = self.entries().get_or(key, || Entry::Part(Slot::default()));
+        let slot = match entry {
+            Entry::Part(slot) => slot,
+            Entry::Day(_) | Entry::Unmerged(_) | Entry::Footer(_) => Slot::default(),
+        };
+        let (part, is_new) = made(&slot, make)?;
+        if is_new {
+            self.put(key, Entry::Part(slot), part.heap_bytes());
         }
-        let part = Arc::new(make()?);
-        *held = Some(Arc::clone(&part));
-        drop(held);
-        self.put(Key::Part(key), Entry::Part(slot), part.heap_bytes());
         Ok(part)
     }
 
-    fn slot(&self, key: PartKey) -> Slot {
-        let mut entries = self.entries();
-        if let Some(Held {
-            entry: Entry::Part(slot),
-            ..
-        }) = entries.held.get(&Key::Part(key))
-        {
-            return Arc::clone(slot);
+    /// Rows to be merged, decoded by whoever asks for them first.
+    pub(super) fn unmerged<E>(
+        &self,
+        key: PartKey,
+        from_sequence: u64,
+        make: impl FnOnce() -> Result<Unmerged, E>,
+    ) -> Result<Arc<Unmerged>, E> {
+        let key = Key::Unmerged(key, from_sequence);
+        let entry = self
+            .entries()
+            .get_or(key, || Entry::Unmerged(Slot::default()));
+        let slot = match entry {
+            Entry::Unmerged(slot) => slot,
+            Entry::Day(_) | Entry::Part(_) | Entry::Footer(_) => Slot::default(),
+        };
+        let (unmerged, is_new) = made(&slot, make)?;
+        if is_new {
+            self.put(key, Entry::Unmerged(slot), unmerged.heap_bytes());
         }
-        let slot = Slot::default();
-        let entry = Entry::Part(Arc::clone(&slot));
-        entries.put(Key::Part(key), entry, 0);
-        slot
+        Ok(unmerged)
+    }
+
+    /// Gives up rows that have all been taken.
+    pub(super) fn drop_unmerged(&self, key: PartKey, from_sequence: u64) {
+        let gone = Key::Unmerged(key, from_sequence);
+        self.entries().remove_all(|key| *key == gone);
     }
 
     pub(super) fn footer<E>(
@@ -201,12 +290,8 @@ impl HotTier {
         read: impl FnOnce() -> Result<Footer, E>,
     ) -> Result<Footer, E> {
         let key = Key::Footer(lake, file);
-        if let Some(Held {
-            entry: Entry::Footer(footer),
-            ..
-        }) = self.entries().held.get(&key)
-        {
-            return Ok(footer.clone());
+        if let Some(Entry::Footer(footer)) = self.entries().get(&key) {
+            return Ok(footer);
         }
         let footer = read()?;
         let bytes = footer.heap_bytes();
@@ -216,30 +301,20 @@ impl HotTier {
 
     /// Gives up what was read from files that are no longer part of a lake: nobody asks for it
     /// again, and it would push out what is asked for.
-    pub(super) fn forget_files(&self, lake: u64, gone: &FxHashSet<u64>) {
-        let is_gone = |key: &Key| match key {
-            Key::Part(part) => part.lake == lake && gone.contains(&part.file),
-            Key::Footer(of, file) => *of == lake && gone.contains(file),
+    pub(super) fn forget(&self, lake: u64, files: &FxHashSet<u64>) {
+        self.entries().remove_all(|key| match key {
+            Key::Part(part) | Key::Unmerged(part, _) => {
+                part.lake == lake && files.contains(&part.file)
+            }
+            Key::Footer(of, file) => *of == lake && files.contains(file),
             Key::Day(_) => false,
-        };
-        let mut entries = self.entries();
-        let keys: Vec<Key> = entries
-            .order
-            .iter()
-            .filter(|key| is_gone(key))
-            .copied()
-            .collect();
-        for key in &keys {
-            entries.remove(key);
-        }
-        entries.order.retain(|key| !is_gone(key));
+        });
     }
 
     fn put(&self, key: Key, entry: Entry, bytes: usize) {
         let mut entries = self.entries();
         if bytes > self.budget {
-            entries.remove(&key);
-            entries.order.retain(|other| *other != key);
+            entries.remove_all(|other| *other == key);
             return;
         }
         entries.put(key, entry, bytes);
@@ -247,14 +322,55 @@ impl HotTier {
             let Some(oldest) = entries.order.pop_front() else {
                 return;
             };
-            entries.remove(&oldest);
+            if entries.is_wanted_again(&oldest) {
+                entries.order.push_back(oldest);
+            } else {
+                entries.remove(&oldest);
+            }
         }
     }
 }
 
+/// What a slot holds, made if there is nothing yet; and whether it was.
+fn made<T, E>(slot: &Slot<T>, make: impl FnOnce() -> Result<T, E>) -> Result<(Arc<T>, bool), E> {
+    let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = held.as_ref() {
+        return Ok((Arc::clone(known), false));
+    }
+    let new = Arc::new(make()?);
+    *held = Some(Arc::clone(&new));
+    Ok((new, true))
+}
+
 impl Entries {
+    fn get(&mut self, key: &Key) -> Option<Entry> {
+        let held = self.held.get_mut(key)?;
+        held.is_wanted = true;
+        Some(held.entry.clone())
+    }
+
+    fn get_or(&mut self, key: Key, new: impl FnOnce() -> Entry) -> Entry {
+        if let Some(entry) = self.get(&key) {
+            return entry;
+        }
+        let entry = new();
+        self.put(key, entry.clone(), 0);
+        entry
+    }
+
+    /// Whether it was asked for since the last time round; it is spared once for that.
+    fn is_wanted_again(&mut self, key: &Key) -> bool {
+        let held = self.held.get_mut(key);
+        held.is_some_and(|held| std::mem::take(&mut held.is_wanted))
+    }
+
     fn put(&mut self, key: Key, entry: Entry, bytes: usize) {
-        match self.held.insert(key, Held { entry, bytes }) {
+        let held = Held {
+            entry,
+            bytes,
+            is_wanted: false,
+        };
+        match self.held.insert(key, held) {
             Some(before) => self.bytes -= before.bytes,
             None => self.order.push_back(key),
         }
@@ -267,12 +383,20 @@ impl Entries {
             self.bytes -= gone.bytes;
         }
     }
+
+    fn remove_all(&mut self, is_gone: impl Fn(&Key) -> bool) {
+        let order = std::mem::take(&mut self.order);
+        let (gone, left): (VecDeque<Key>, VecDeque<Key>) = order.into_iter().partition(is_gone);
+        self.order = left;
+        for key in &gone {
+            self.remove(key);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::rows::Rows;
 
     fn key(day: i64) -> DayKey {
         DayKey {
@@ -283,58 +407,74 @@ mod tests {
         }
     }
 
-    fn making(erased: usize) -> Making {
-        Making {
-            files: vec![],
-            erased,
-        }
-    }
-
-    fn rows(count: usize) -> Arc<Block> {
-        Arc::new(Block::pack(Rows {
-            unit: vec![0; count],
-            time_us: vec![0; count],
-            ..Rows::default()
-        }))
-    }
-
-    #[test]
-    fn the_budget_holds_and_the_oldest_goes_first() {
-        let rows_of_ten = rows(10);
-        let hot = HotTier::new(rows_of_ten.heap_bytes() * 2);
-        for day in 0..3 {
-            hot.put_day(key(day), making(0), &rows_of_ten, false);
-        }
-        let is_held = |day| hot.day(&key(day), &making(0)).is_some();
-        assert!(!is_held(0) && is_held(1) && is_held(2));
-        hot.put_day(key(9), making(0), &rows(100), false);
-        assert!(!is_held(9));
-    }
-
-    #[test]
-    fn a_newer_making_of_a_day_takes_the_place_of_the_older() {
-        let rows_of_ten = rows(10);
-        let hot = HotTier::new(rows_of_ten.heap_bytes() * 2);
-        hot.put_day(key(0), making(0), &rows_of_ten, false);
-        for erased in 0..10 {
-            hot.put_day(key(1), making(erased), &rows_of_ten, false);
-        }
-        assert!(hot.day(&key(0), &making(0)).is_some());
-        assert!(hot.day(&key(1), &making(9)).is_some());
-        assert!(hot.day(&key(1), &making(8)).is_none());
-    }
-
-    #[test]
-    fn a_part_is_made_once_and_again_after_it_was_pushed_out() {
-        let part_key = |group| PartKey {
+    fn part_key(group: usize) -> PartKey {
+        PartKey {
             lake: 0,
             file: 1,
             group,
             with_properties: false,
-            with_ids: false,
-        };
+        }
+    }
+
+    fn rows(count: usize) -> Rows {
+        Rows {
+            unit: vec![0; count],
+            time_us: vec![0; count],
+            ..Rows::default()
+        }
+    }
+
+    fn block(count: usize) -> Arc<Block> {
+        Arc::new(Block::pack(rows(count)))
+    }
+
+    fn put(hot: &HotTier, day: i64, block: &Arc<Block>) {
+        let slot = hot.day(key(day));
+        *slot.lock().unwrap() = Some(Made {
+            at: Moment::of(&LakeState::default()),
+            block: Arc::clone(block),
+        });
+        hot.keep_day(key(day), &slot, block.heap_bytes());
+    }
+
+    /// Looks without asking.
+    fn is_held(hot: &HotTier, day: i64) -> bool {
+        hot.entries().held.contains_key(&Key::Day(key(day)))
+    }
+
+    #[test]
+    fn the_budget_holds_and_what_nobody_asked_for_again_goes_first() {
+        let ten = block(10);
+        let hot = HotTier::new(ten.heap_bytes() * 2);
+        put(&hot, 0, &ten);
+        put(&hot, 1, &ten);
+        hot.day(key(0));
+        put(&hot, 2, &ten);
+        assert!(is_held(&hot, 0) && !is_held(&hot, 1) && is_held(&hot, 2));
+        put(&hot, 3, &ten);
+        put(&hot, 4, &ten);
+        assert!(!is_held(&hot, 0), "it is spared once");
+        put(&hot, 9, &block(100));
+        assert!(!is_held(&hot, 9));
+        assert!(hot.entries().bytes <= hot.budget);
+    }
+
+    #[test]
+    fn a_day_made_again_weighs_once() {
+        let ten = block(10);
+        let hot = HotTier::new(ten.heap_bytes() * 2);
+        put(&hot, 0, &ten);
+        for _ in 0..10 {
+            put(&hot, 1, &ten);
+        }
+        assert!(is_held(&hot, 0) && is_held(&hot, 1));
+        assert_eq!(hot.entries().bytes, ten.heap_bytes() * 2);
+    }
+
+    #[test]
+    fn a_part_is_made_once_and_again_after_it_was_pushed_out() {
         let part = || Part {
-            blocks: vec![(3, rows(10))],
+            blocks: vec![(3, block(10))],
         };
         let hot = HotTier::new(part().heap_bytes() * 2);
         let made = std::cell::Cell::new(0);
@@ -349,11 +489,39 @@ mod tests {
         assert_eq!(made.get(), 1);
         ask(1);
         ask(2);
-        assert_eq!(made.get(), 3);
-        ask(0);
+        ask(3);
         assert_eq!(made.get(), 4);
+        ask(0);
+        assert_eq!(made.get(), 5);
         let failed: Result<Arc<Part>, i32> = hot.part(part_key(9), || Err(7));
         assert_eq!(failed.unwrap_err(), 7);
         assert!(ask(9).block(3).is_some());
+    }
+
+    #[test]
+    fn what_was_read_from_files_that_are_gone_makes_room() {
+        let hot = HotTier::new(1 << 20);
+        let part = Part {
+            blocks: vec![(3, block(10))],
+        };
+        hot.part::<()>(part_key(0), || Ok(part)).unwrap();
+        hot.forget(7, &FxHashSet::from_iter([1]));
+        hot.forget(0, &FxHashSet::from_iter([2]));
+        assert!(
+            hot.entries().bytes > 0,
+            "another lake's, and another file's"
+        );
+        hot.forget(0, &FxHashSet::from_iter([1]));
+        assert_eq!(hot.entries().bytes, 0);
+        assert!(hot.entries().order.is_empty());
+    }
+
+    #[test]
+    fn rows_to_be_merged_are_taken_once_each() {
+        let unmerged = Unmerged::new([(3, rows(2)), (5, rows(1))].into());
+        assert!(matches!(unmerged.take(4), Taken::Rows(rows, Left::Some) if rows.is_empty()));
+        assert!(matches!(unmerged.take(3), Taken::Rows(rows, Left::Some) if rows.len() == 2));
+        assert!(matches!(unmerged.take(3), Taken::Gone));
+        assert!(matches!(unmerged.take(5), Taken::Rows(rows, Left::Nothing) if rows.len() == 1));
     }
 }

@@ -5,15 +5,22 @@
 
 use super::ColumnError;
 use super::aliases::Aliases;
+use super::erasure::Place;
+use super::file::groups_of;
+use super::flush::day_text;
 use super::records::{self, RecordFile, frame};
 use crate::io::LakeIo;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use tidegate_metrics::MissingFile;
 
 const NAME: &str = "manifest";
 const VERSION: u32 = 1;
+/// While files are set apart: a program that does not know of them would delete them.
+const VERSION_WITH_DAMAGED: u32 = 2;
 /// Beyond this, and beyond some times the whole, the records are replaced by the whole.
 const LONG_BYTES: u64 = 4 << 20;
 
@@ -44,8 +51,37 @@ pub struct FileMeta {
     pub end_sequence: u64,
 }
 
+impl FileMeta {
+    /// Whether it may hold events of a range of ingest sequences.
+    pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.first_sequence < range.end && self.end_sequence > range.start
+    }
+}
+
 fn unknown_end() -> u64 {
     u64::MAX
+}
+
+/// An event file that is set apart because it does not hold what was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// The file as it was written.
+    pub file: FileMeta,
+    /// What was found wrong with it.
+    pub reason: String,
+}
+
+impl DamagedFile {
+    /// What answers lack without it.
+    #[must_use]
+    pub fn missing(&self) -> MissingFile {
+        MissingFile {
+            file: self.file.name.clone(),
+            day: day_text(self.file.day),
+            rows: self.file.rows,
+            reason: self.reason.clone(),
+        }
+    }
 }
 
 /// One row group.
@@ -84,9 +120,13 @@ pub struct LakeState {
     /// Erased units whose rows or names may still be on disk; housekeeping rewrites them away.
     #[serde(default)]
     pub erasing: BTreeSet<(u16, u32)>,
-    /// How often days were dropped for their age.
+    /// Event files that are set apart because they are damaged, by name; in no answer.
     #[serde(default)]
-    pub expiries: u64,
+    pub damaged: BTreeMap<String, DamagedFile>,
+    /// How often events went or came back otherwise than by being taken or erased: days dropped for
+    /// their age, files set apart and taken back. Whatever is kept up from before is made anew.
+    #[serde(default, rename = "expiries")]
+    pub upheavals: u64,
     /// Copies of events removed for good so far.
     pub duplicates_removed: u64,
     pub(super) next_file: u64,
@@ -129,6 +169,13 @@ pub(super) enum Record {
     Expired {
         removed: Vec<String>,
     },
+    SetApart {
+        name: String,
+        reason: String,
+    },
+    TakenBack {
+        name: String,
+    },
 }
 
 impl Record {
@@ -141,7 +188,9 @@ impl Record {
             | Self::UnitsReplaced { .. }
             | Self::Erased { .. }
             | Self::ErasedTogether { .. }
-            | Self::ErasuresCompleted { .. } => &[],
+            | Self::ErasuresCompleted { .. }
+            | Self::SetApart { .. }
+            | Self::TakenBack { .. } => &[],
         }
     }
 }
@@ -199,12 +248,52 @@ impl LakeState {
                 }
             }
             Record::Expired { removed } => {
-                self.expiries += 1;
                 for name in &removed {
                     self.files.remove(name);
+                    self.damaged.remove(name);
                 }
+                self.upheaved();
+            }
+            Record::SetApart { name, reason } => {
+                if let Some(file) = self.files.remove(&name) {
+                    self.damaged.insert(name, DamagedFile { file, reason });
+                }
+                self.upheaved();
+            }
+            Record::TakenBack { name } => {
+                if let Some(DamagedFile { file, .. }) = self.damaged.remove(&name) {
+                    // What was erased meanwhile is rewritten away from it too.
+                    self.erasing.extend(self.erased_in(&file));
+                    self.files.insert(name, file);
+                }
+                self.upheaved();
             }
         }
+    }
+
+    /// Events went or came back; an older program must not open a lake with files set apart.
+    fn upheaved(&mut self) {
+        self.upheavals += 1;
+        self.version = match self.damaged.is_empty() {
+            true => VERSION,
+            false => VERSION_WITH_DAMAGED,
+        };
+    }
+
+    /// Files set apart that may hold rows of some units.
+    pub(super) fn set_apart_of(&self, units: &[Place]) -> Vec<String> {
+        let damaged = self.damaged.iter();
+        let may_hold = damaged.filter(|(_, damaged)| {
+            let mut units = units.iter();
+            units.any(|(bucket, _)| !groups_of(&damaged.file.groups, *bucket).is_empty())
+        });
+        may_hold.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Erased units that may have rows in a file.
+    fn erased_in(&self, file: &FileMeta) -> Vec<Place> {
+        let is_in = |place: &&Place| !groups_of(&file.groups, place.0).is_empty();
+        self.erased.iter().filter(is_in).copied().collect()
     }
 
     /// Which units are one person.
@@ -238,8 +327,8 @@ impl LakeState {
         if records::read(io, &path, apply)?.is_none() {
             return Ok(None);
         }
-        if state.version != VERSION {
-            let detail = format!("format version {} is not {VERSION}", state.version);
+        if !(VERSION..=VERSION_WITH_DAMAGED).contains(&state.version) {
+            let detail = format!("format version {} is not known", state.version);
             return Err(ColumnError::damaged(&path, detail));
         }
         Ok((state.buckets > 0).then_some(state))

@@ -38,6 +38,13 @@ impl ColumnStore {
         each: &mut dyn FnMut(Committed) -> bool,
     ) -> Result<bool, ColumnError> {
         let state = self.state();
+        // Whoever counts again must know that something is missing.
+        let damaged = state.damaged.values();
+        let mut damaged = damaged.filter(|damaged| damaged.file.overlaps(&range));
+        if let Some(damaged) = damaged.next() {
+            let path = self.events_dir.join(&damaged.file.name);
+            return Err(ColumnError::damaged(&path, damaged.reason.as_str()));
+        }
         let names: UnitNames = {
             let units = self.units();
             (0..state.buckets)
@@ -65,10 +72,7 @@ impl ColumnStore {
         names: &UnitNames,
     ) -> Result<BTreeMap<u64, Event>, ColumnError> {
         let mut events = BTreeMap::new();
-        let overlapping = state
-            .files
-            .values()
-            .filter(|file| file.first_sequence < range.end && file.end_sequence > range.start);
+        let overlapping = state.files.values().filter(|file| file.overlaps(&range));
         for file in overlapping {
             let path = self.events_dir.join(&file.name);
             for batch in Batches::open(self.io.as_ref(), &path, Wanted::default())? {

@@ -133,6 +133,17 @@ impl Rows {
         }
     }
 
+    /// Bytes they take, roughly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        const EACH: usize = 4 + 8 + 1 + 4 + 8;
+        let texts = self.property_texts.iter().map(|text| text.len() + 16);
+        self.len() * EACH
+            + self.properties.len() * 4
+            + self.ids.len() * 24
+            + self.variants.len() * 16
+            + texts.sum::<usize>()
+    }
+
     /// Keeps the rows that `is_kept` says yes of.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&Self, usize) -> bool) {
         let order: Vec<usize> = (0..self.len()).filter(|row| is_kept(self, *row)).collect();

@@ -4,14 +4,14 @@ use super::ColumnError;
 use super::block::Block;
 use super::decode::Decoder;
 use super::file::{Footer, Wanted, groups_of, read_batches};
-use super::hot::{DayKey, HotTier, Making, Part, PartKey};
+use super::hot::{DayKey, HotTier, Left, Made, Moment, Part, PartKey, Taken, Unmerged};
 use super::manifest::{FileMeta, LakeState};
 use super::rows::{Rows, Texts};
 use super::schema::{column, reading_schema};
 use crate::io::LakeIo;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a scan needs.
 #[derive(Debug, Clone, Copy)]
@@ -55,28 +55,69 @@ impl Scan<'_> {
         files: &[&FileMeta],
         bucket: u16,
     ) -> Result<Arc<Block>, ColumnError> {
-        let has_erased = self.has_erased(bucket);
-        if let [file] = files
-            && file.is_compacted
-            && !has_erased
+        let single = match files {
+            [file] if file.is_compacted => Some(*file),
+            _ => None,
+        };
+        if let Some(file) = single
+            && !self.has_erased(bucket)
         {
             return self.whole(file, bucket);
         }
-        let making = Making::of(files, self.state);
         let key = DayKey {
             lake: self.lake,
             day,
             bucket,
             with_properties: self.with_properties,
         };
-        if let Some(block) = self.hot.day(&key, &making) {
-            return Ok(block);
+        let slot = self.hot.day(key);
+        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Moment::of(self.state);
+        if let Some(made) = held.as_ref()
+            && made.at == now
+        {
+            return Ok(Arc::clone(&made.block));
         }
-        let (block, is_part) = match files {
-            [file] if file.is_compacted => self.without_erased(file, bucket)?,
-            files => (self.merged(files, bucket)?, false),
+        let base = held.take_if(|made| made.at.only_grew_until(&now) && made.block.has_ids());
+        let (block, is_part) = match (single, base) {
+            (Some(file), _) => self.without_erased(file, bucket)?,
+            (None, Some(base)) => (self.grown(base, files, bucket)?, false),
+            (None, None) => (self.merged(files, bucket)?, false),
         };
-        self.hot.put_day(key, making, &block, is_part);
+        // A question about an earlier moment leaves what a later one has made.
+        let is_late = held
+            .as_ref()
+            .is_some_and(|made| made.at.sequence > now.sequence);
+        if !is_late {
+            // A part as it stands takes no room of its own.
+            let bytes = if is_part { 0 } else { block.heap_bytes() };
+            *held = Some(Made {
+                at: now,
+                block: Arc::clone(&block),
+            });
+            drop(held);
+            self.hot.keep_day(key, &slot, bytes);
+        }
+        Ok(block)
+    }
+
+    /// A day with what came since it was made.
+    fn grown(
+        &self,
+        base: Made,
+        files: &[&FileMeta],
+        bucket: u16,
+    ) -> Result<Arc<Block>, ColumnError> {
+        let Made { at, mut block } = base;
+        let newer = files.iter().filter(|file| file.end_sequence > at.sequence);
+        let mut rows = Rows::default();
+        for file in newer {
+            self.gather(file, bucket, at.sequence, &mut rows)?;
+        }
+        if !rows.is_empty() {
+            // In place, unless a question still reads what was there.
+            Arc::make_mut(&mut block).grow(rows);
+        }
         Ok(block)
     }
 
@@ -94,12 +135,12 @@ impl Scan<'_> {
     fn whole(&self, file: &FileMeta, bucket: u16) -> Result<Arc<Block>, ColumnError> {
         let groups = groups_of(&file.groups, bucket);
         if let [group] = groups.as_slice() {
-            let part = self.part(file, *group, false)?;
+            let part = self.part(file, *group)?;
             return Ok(part.block(bucket).map(Arc::clone).unwrap_or_default());
         }
         let mut rows = Rows::default();
         for group in groups {
-            if let Some(block) = self.part(file, group, false)?.block(bucket) {
+            if let Some(block) = self.part(file, group)?.block(bucket) {
                 rows.append(&block.unpack(), |_| false);
             }
         }
@@ -125,17 +166,20 @@ impl Scan<'_> {
     /// The event ids of the rows that [`Self::day`] answers, in the same order.
     pub(super) fn day_ids(
         &self,
+        day: i64,
         files: &[&FileMeta],
         bucket: u16,
     ) -> Result<Vec<[u8; 16]>, ColumnError> {
-        Ok(self.merged_rows(files, bucket)?.ids)
+        let block = self.day(day, files, bucket)?;
+        match block.has_ids() {
+            true => Ok(block.ids().to_vec()),
+            false => Ok(self.merged_rows(files, bucket)?.ids),
+        }
     }
 
-    /// A bucket of files that overlap, as one run.
+    /// A bucket of files that overlap, as one run; with its ids, so that it can grow.
     fn merged(&self, files: &[&FileMeta], bucket: u16) -> Result<Arc<Block>, ColumnError> {
-        let mut rows = self.merged_rows(files, bucket)?;
-        rows.ids = Vec::new();
-        Ok(Arc::new(Block::pack(rows)))
+        Ok(Arc::new(Block::pack(self.merged_rows(files, bucket)?)))
     }
 
     fn merged_rows(&self, files: &[&FileMeta], bucket: u16) -> Result<Rows, ColumnError> {
@@ -144,17 +188,62 @@ impl Scan<'_> {
         files.sort_by_key(|file| std::cmp::Reverse((file.is_compacted, file.rows)));
         let (mut rows, mut unique) = (Rows::default(), 0);
         for (at, file) in files.into_iter().enumerate() {
-            for group in groups_of(&file.groups, bucket) {
-                if let Some(block) = self.part(file, group, true)?.block(bucket) {
-                    rows.append(&block.unpack(), self.is_erased(bucket));
-                }
-            }
+            self.gather(file, bucket, 0, &mut rows)?;
             if at == 0 && file.is_compacted {
                 unique = rows.len();
             }
         }
         rows.merge(unique);
         Ok(rows)
+    }
+
+    /// Appends a file's rows of a bucket at or above a sequence, but for those of erased units.
+    fn gather(
+        &self,
+        file: &FileMeta,
+        bucket: u16,
+        from_sequence: u64,
+        rows: &mut Rows,
+    ) -> Result<(), ColumnError> {
+        for group in groups_of(&file.groups, bucket) {
+            let found = self.unmerged(file, group, bucket, from_sequence)?;
+            rows.append(&found, self.is_erased(bucket));
+        }
+        Ok(())
+    }
+
+    /// A row group's rows of a bucket to be merged. Neighbouring buckets share what is decoded.
+    fn unmerged(
+        &self,
+        file: &FileMeta,
+        group: usize,
+        bucket: u16,
+        from_sequence: u64,
+    ) -> Result<Rows, ColumnError> {
+        let is_all_new = file.first_sequence >= from_sequence;
+        let stretch = Stretch {
+            groups: Some(vec![group]),
+            with_ids: true,
+            from_sequence: (!is_all_new).then_some(from_sequence),
+        };
+        let meta = file.groups.get(group);
+        if meta.is_some_and(|meta| meta.first_bucket < meta.last_bucket) {
+            let (key, from) = (self.part_key(file, group), stretch.from_sequence);
+            let from = from.unwrap_or(0);
+            let decode = || Ok::<_, ColumnError>(Unmerged::new(self.decode(file, &stretch)?));
+            match self.hot.unmerged(key, from, decode)?.take(bucket) {
+                Taken::Rows(rows, Left::Some) => return Ok(rows),
+                Taken::Rows(rows, Left::Nothing) => {
+                    self.hot.drop_unmerged(key, from);
+                    return Ok(rows);
+                }
+                Taken::Gone => {}
+            }
+        }
+        Ok(self
+            .decode(file, &stretch)?
+            .remove(&bucket)
+            .unwrap_or_default())
     }
 
     /// The rows of some files at or above a sequence by bucket, but for those of erased units.
@@ -180,24 +269,20 @@ impl Scan<'_> {
         Ok(by_bucket)
     }
 
-    fn part(
-        &self,
-        file: &FileMeta,
-        group: usize,
-        with_ids: bool,
-    ) -> Result<Arc<Part>, ColumnError> {
-        let key = PartKey {
+    fn part_key(&self, file: &FileMeta, group: usize) -> PartKey {
+        PartKey {
             lake: self.lake,
             file: file.checksum,
             group,
             with_properties: self.with_properties,
-            with_ids,
-        };
-        self.hot.part(key, || {
+        }
+    }
+
+    fn part(&self, file: &FileMeta, group: usize) -> Result<Arc<Part>, ColumnError> {
+        self.hot.part(self.part_key(file, group), || {
             let stretch = Stretch {
                 groups: Some(vec![group]),
-                with_ids,
-                from_sequence: None,
+                ..Stretch::default()
             };
             let by_bucket = self.decode(file, &stretch)?.into_iter();
             Ok(Part {
@@ -231,7 +316,10 @@ impl Scan<'_> {
             (has_any(column::VARIANT), column::VARIANT),
             (true, column::QUARANTINED),
             (stretch.with_ids, column::EVENT_ID),
-            (stretch.from_sequence.is_some(), column::SEQUENCE),
+            (
+                stretch.with_ids || stretch.from_sequence.is_some(),
+                column::SEQUENCE,
+            ),
             (
                 self.with_properties && has_any(column::PROPERTIES),
                 column::PROPERTIES,

@@ -69,6 +69,7 @@ pub struct ColumnStore {
     pub(super) io: Arc<dyn LakeIo>,
     pub(super) events_dir: PathBuf,
     pub(super) units_dir: PathBuf,
+    pub(super) damaged_dir: PathBuf,
     pub(super) options: ColumnOptions,
     texts: Mutex<Texts>,
     hot: Arc<HotTier>,
@@ -117,6 +118,7 @@ impl ColumnStore {
             io,
             events_dir,
             units_dir,
+            damaged_dir: dir.join("damaged"),
             texts: Mutex::new(Texts::default()),
             lake: hot.new_lake(),
             hot,
@@ -156,13 +158,25 @@ impl ColumnStore {
 
     /// Makes a record durable, then visible.
     pub(super) fn commit(&self, record: Record) -> Result<(), ColumnError> {
+        self.commit_if(record, &|_| true).map(|_| ())
+    }
+
+    /// The same, if the lake is then as `holds` wants it; says whether it was.
+    pub(super) fn commit_if(
+        &self,
+        record: Record,
+        holds: &dyn Fn(&LakeState) -> bool,
+    ) -> Result<bool, ColumnError> {
         let mut manifest = lock(&self.manifest);
+        if !holds(&self.peek()) {
+            return Ok(false);
+        }
         manifest.append(&record)?;
         let state = {
             let mut view = lock(&self.view);
             let gone = record.removed_files().iter();
             let gone = gone.filter_map(|name| Some(view.state.files.get(name)?.checksum));
-            self.hot.forget_files(self.lake, &gone.collect());
+            self.hot.forget(self.lake, &gone.collect());
             let mut state = LakeState::clone(&view.state);
             let erased = state.erased.len();
             state.apply(record);
@@ -172,7 +186,8 @@ impl ColumnStore {
             view.state = Arc::new(state);
             Arc::clone(&view.state)
         };
-        manifest.shorten(self.io.as_ref(), &state)
+        manifest.shorten(self.io.as_ref(), &state)?;
+        Ok(true)
     }
 
     pub(super) fn alias_log(&self) -> MutexGuard<'_, AliasLog> {
@@ -189,8 +204,16 @@ impl ColumnStore {
 
     fn delete_orphans(&self, state: &LakeState) -> Result<(), ColumnError> {
         let units: BTreeSet<&str> = state.units.iter().map(|file| file.name.as_str()).collect();
-        self.delete_unnamed(&self.events_dir, &|name| state.files.contains_key(name))?;
-        self.delete_unnamed(&self.units_dir, &|name| units.contains(name))
+        // What is set apart is moved aside before anybody looks, and kept.
+        state.damaged.keys().for_each(|name| self.move_aside(name));
+        let is_named =
+            |name: &str| state.files.contains_key(name) || state.damaged.contains_key(name);
+        self.delete_unnamed(&self.events_dir, &is_named)?;
+        self.delete_unnamed(&self.units_dir, &|name| units.contains(name))?;
+        if state.damaged.is_empty() && self.io.list(&self.damaged_dir).is_err() {
+            return Ok(());
+        }
+        self.delete_unnamed(&self.damaged_dir, &|name| state.damaged.contains_key(name))
     }
 
     fn delete_unnamed(
@@ -258,10 +281,13 @@ impl ColumnStore {
     pub(crate) fn day_ids(
         &self,
         state: &LakeState,
+        day: i64,
         files: &[&FileMeta],
         bucket: u16,
+        with_properties: bool,
     ) -> Result<Vec<[u8; 16]>, ColumnError> {
-        self.scan(state, false).day_ids(files, bucket)
+        self.scan(state, with_properties)
+            .day_ids(day, files, bucket)
     }
 
     pub(super) fn scan<'s>(&'s self, state: &'s LakeState, with_properties: bool) -> Scan<'s> {
@@ -274,6 +300,12 @@ impl ColumnStore {
             lake: self.lake,
             texts: &self.texts,
         }
+    }
+
+    /// Forgets what was decoded of a file that may not hold what was written.
+    pub(super) fn forget_decoded(&self, checksum: u64) {
+        let gone = std::iter::once(checksum).collect();
+        self.hot.forget(self.lake, &gone);
     }
 
     /// Looks at the interned names and variants.

@@ -1,9 +1,12 @@
 //! Verification: everything is read again and every promise checked.
+//!
+//! An event file that does not hold what was written is set apart, and one that was set apart and
+//! holds it again is taken back (`damage`).
 
 use super::ColumnError;
 use super::aliases;
 use super::file::{Wanted, checksum_of, read_batches};
-use super::manifest::{FileMeta, LakeState};
+use super::manifest::{DamagedFile, FileMeta, LakeState};
 use super::schema::column;
 use super::store::ColumnStore;
 use super::units::{bucket_of, read_entries};
@@ -11,6 +14,8 @@ use crate::log::{Committed, EventLog};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type};
 use serde::Serialize;
+use std::path::Path;
+use tidegate_metrics::MissingFile;
 
 const DAY_US: i64 = 86_400_000_000;
 const IDS_PER_PASS: u64 = 32_000_000;
@@ -22,7 +27,7 @@ pub struct VerifyReport {
     pub events: u64,
     /// Further copies of these events, which no answer counts.
     pub duplicates: u64,
-    /// Event files read.
+    /// Event files read, those set apart included.
     pub files: usize,
     /// Log segments read.
     pub log_segments: usize,
@@ -30,6 +35,26 @@ pub struct VerifyReport {
     pub merged_units: u64,
     /// Everything that is wrong; empty if nothing is.
     pub problems: Vec<String>,
+    /// Event files that are set apart, because they are damaged; each is a problem too.
+    pub set_apart: Vec<MissingFile>,
+    /// Event files that were set apart, hold again what was written, and were taken back.
+    pub taken_back: Vec<String>,
+    /// How many problems, the first ones, are not of files set apart.
+    #[serde(skip)]
+    pub(crate) elsewhere: usize,
+}
+
+impl VerifyReport {
+    /// What is wrong besides the files set apart, which answers name themselves.
+    #[must_use]
+    pub fn elsewhere(&self) -> &[String] {
+        self.problems.get(..self.elsewhere).unwrap_or(&[])
+    }
+
+    pub(crate) fn add_problems(&mut self, problems: Vec<String>) {
+        self.elsewhere += problems.len();
+        self.problems.splice(0..0, problems);
+    }
 }
 
 impl ColumnStore {
@@ -45,20 +70,38 @@ impl ColumnStore {
     ) -> Result<VerifyReport, ColumnError> {
         let state = self.state();
         let mut report = VerifyReport {
-            files: state.files.len(),
+            files: state.files.len() + state.damaged.len(),
             log_segments: log.map_or(Ok(0), EventLog::segments)?,
             ..VerifyReport::default()
         };
         self.verify_units(&state, &mut report.problems);
         self.verify_aliases(&mut report);
-        for (done, file) in state.files.values().enumerate() {
-            progress(done, state.files.len());
+        let (mut done, files) = (0, report.files);
+        let mut progress = || {
+            progress(done, files);
+            done += 1;
+        };
+        progress();
+        for file in state.files.values() {
             if let Err(error) = self.verify_file(&state, file, &mut report.problems) {
                 report.problems.push(error_text(&error));
             }
+            progress();
         }
-        progress(state.files.len(), state.files.len());
+        for damaged in state.damaged.values() {
+            match self.verify_damaged(&state, &damaged.file) {
+                Ok(true) => report.taken_back.push(damaged.file.name.clone()),
+                Ok(false) => {}
+                Err(error) => report.problems.push(error_text(&error)),
+            }
+            progress();
+        }
+        drop(state);
+        let state = self.state();
         self.count_events(log, &state, &mut report);
+        report.elsewhere = report.problems.len();
+        report.problems.extend(self.damage(&state));
+        report.set_apart = state.damaged.values().map(DamagedFile::missing).collect();
         Ok(report)
     }
 
@@ -120,16 +163,42 @@ impl ColumnStore {
         problems: &mut Vec<String>,
     ) -> Result<(), ColumnError> {
         let path = self.events_dir.join(&file.name);
-        let found = checksum_of(self.io.as_ref(), &path).map_err(|e| ColumnError::io(&path, e))?;
-        if found != (file.bytes, file.checksum) {
-            problems.push(format!("{}: checksum differs", path.display()));
-            return Ok(());
+        let reason = match self.damage_of(file)? {
+            Some(reason) => reason,
+            None => match self.faults_in(state, file, &path)? {
+                faults if faults.is_empty() => return Ok(()),
+                faults => faults.join(", "),
+            },
+        };
+        if !self.set_apart(&file.name, &reason)? {
+            problems.push(format!(
+                "{}: {reason}; it was replaced meanwhile",
+                path.display()
+            ));
         }
+        Ok(())
+    }
+
+    /// Takes a file that was set apart back, if it holds again what was written.
+    fn verify_damaged(&self, state: &LakeState, file: &FileMeta) -> Result<bool, ColumnError> {
+        self.take_back(file, &mut |path| {
+            Ok(self.damage_at(path, file)?.is_none()
+                && self.faults_in(state, file, path)?.is_empty())
+        })
+    }
+
+    /// What is wrong with the rows of a file whose checksum holds.
+    fn faults_in(
+        &self,
+        state: &LakeState,
+        file: &FileMeta,
+        path: &Path,
+    ) -> Result<Vec<String>, ColumnError> {
         let mut check = OrderCheck::new(file.day);
         let columns = [column::BUCKET, column::UNIT, column::TIME, column::EVENT_ID];
-        read_batches(
+        let read = read_batches(
             self.io.as_ref(),
-            &path,
+            path,
             Wanted {
                 columns: Some(&columns),
                 ..Wanted::default()
@@ -138,21 +207,24 @@ impl ColumnStore {
                 let units = |bucket| self.unit_count(bucket);
                 check
                     .batch(&batch, &units)
-                    .ok_or_else(|| ColumnError::damaged(&path, "not an event file"))
+                    .ok_or_else(|| ColumnError::damaged(path, "not an event file"))
             },
-        )?;
+        );
+        match read {
+            Err(ColumnError::Parquet { detail, .. } | ColumnError::Damaged { detail, .. }) => {
+                return Ok(vec![detail]);
+            }
+            read => read?,
+        }
+        let mut faults = Vec::new();
         if check.rows != file.rows {
-            let (rows, expected) = (check.rows, file.rows);
-            problems.push(format!(
-                "{}: {rows} rows instead of {expected}",
-                path.display()
-            ));
+            faults.push(format!("{} rows instead of {}", check.rows, file.rows));
         }
         if check
             .last
             .is_some_and(|(bucket, _, _)| bucket >= state.buckets)
         {
-            problems.push(format!("{}: a bucket beyond the last", path.display()));
+            faults.push("a bucket beyond the last".to_owned());
         }
         for (wrong, what) in [
             (check.out_of_order, "out of order"),
@@ -160,10 +232,10 @@ impl ColumnStore {
             (check.unknown_unit, "of units the dictionary does not know"),
         ] {
             if wrong > 0 {
-                problems.push(format!("{}: {wrong} rows {what}", path.display()));
+                faults.push(format!("{wrong} rows {what}"));
             }
         }
-        Ok(())
+        Ok(faults)
     }
 
     // Ids are counted in passes over their residues, so that memory is bounded however many

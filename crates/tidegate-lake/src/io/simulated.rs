@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SECTOR: usize = 512;
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 /// A shared handle to a simulated disk; clones see the same disk.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,7 @@ struct State {
     capacity: Option<u64>,
     operations_left: Option<u64>,
     failing_syncs: u32,
+    failing_opens: u32,
     generation: u64,
 }
 
@@ -40,6 +42,7 @@ struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
     dirty_sectors: BTreeSet<usize>,
+    is_unreadable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -119,6 +122,23 @@ impl SimulatedDisk {
     /// Lets the next calls to sync fail with EIO.
     pub fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
+    }
+
+    /// Lets the next calls to open fail because too many files are open.
+    pub fn fail_opens(&self, count: u32) {
+        self.state().failing_opens = count;
+    }
+
+    /// Lets every read of a stored file fail with EIO, or no longer.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file.
+    pub fn fail_reads(&self, path: &Path, is_unreadable: bool) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.inode(path)?;
+        let inode = state.inodes.get_mut(inode).ok_or(io::ErrorKind::NotFound)?;
+        inode.is_unreadable = is_unreadable;
+        Ok(())
     }
 
     /// Limits the disk to a number of bytes; `None` lifts the limit.
@@ -260,7 +280,11 @@ impl LakeIo for SimulatedDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LakeFile>> {
-        let state = self.state();
+        let mut state = self.state();
+        if state.failing_opens > 0 {
+            state.failing_opens -= 1;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         Ok(Arc::new(Handle {
             disk: self.clone(),
             inode: state.inode(path)?,
@@ -342,6 +366,9 @@ impl LakeFile for Handle {
             .inodes
             .get(self.inode)
             .ok_or(io::ErrorKind::NotFound)?;
+        if inode.is_unreadable {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let stored = inode
             .content

@@ -5,7 +5,8 @@
 //! A refresh reads the rows above it, folds them in, and runs the dirty units again over their
 //! buckets' rows. Units erased since are forgotten. A unit whose person is another one since is
 //! forgotten, and its person run again; what merged units did is folded under their root, as in
-//! `persons`. If days have expired, or a refresh failed half-way, the state is made anew.
+//! `persons`. If days have expired, a damaged file was set apart or taken back, or a refresh failed
+//! half-way, the state is made anew.
 //!
 //! States are held within a budget of bytes that several lakes share; the one asked for longest
 //! ago goes first. Nothing is
@@ -155,8 +156,8 @@ struct Kept {
     erased: BTreeSet<Place>,
     /// Who was whom by then.
     aliases: Arc<Aliases>,
-    /// How often days had been dropped by then.
-    expiries: u64,
+    /// How often events had gone or come back in files by then.
+    upheavals: u64,
     /// Rows folded in.
     events: u64,
 }
@@ -190,14 +191,14 @@ impl Kept {
             return super::answer_in_full(store, query, asking);
         };
         let state = store.state();
-        if self.expiries != state.expiries {
+        if self.upheavals != state.upheavals {
             *self = Self::default();
         }
         let names = self.names.copy();
         let run = Run::over(store, &state, query, &names, asking);
         self.refresh(&run, metric, asking.threads)?;
-        self.expiries = state.expiries;
-        let (end_us, data_end_us) = (run.end_us, run.data_end_us());
+        self.upheavals = state.upheavals;
+        let (end_us, data_end_us, missing) = (run.end_us, run.data_end_us(), run.missing());
         let numbered = (0u64..).map(|bucket| bucket << 32).zip(&self.buckets);
         let states: Vec<(u64, &MetricState)> = numbered.collect();
         let mut findings = Findings::UnitMetric(summarise_states(metric, &states, end_us)?);
@@ -210,6 +211,7 @@ impl Kept {
             acknowledged: asking.acknowledged,
             data_end_us,
             events: self.events,
+            missing,
         })
     }
 

@@ -322,14 +322,15 @@ pub(super) fn ids_of(
     };
     let parts = each_bucket(0..run.state.buckets, threads, |bucket| {
         let mut found = Vec::new();
-        for (day, (_, files)) in (0u32..).zip(&run.days) {
+        for (day, (date, files)) in (0u32..).zip(&run.days) {
             let mut rows = wanted
                 .range(first(bucket, day)..first(bucket, day + 1))
                 .peekable();
             if rows.peek().is_none() {
                 continue;
             }
-            let ids = run.store.day_ids(run.state, files, bucket)?;
+            let store = run.store;
+            let ids = store.day_ids(run.state, *date, files, bucket, run.with_properties())?;
             for at in rows {
                 let row = usize::try_from(at.row).unwrap_or(usize::MAX);
                 found.extend(ids.get(row).map(|id| (*at, *id)));

@@ -19,7 +19,8 @@ use crate::otlp::waiting_room;
 /// The longest unit id.
 pub(super) const MAX_UNIT_BYTES: usize = 512;
 
-/// The newest verification of a project's events, and what the last complete one found wrong.
+/// The newest verification of a project's events, and what the last complete one found wrong
+/// besides the files that it set apart.
 #[derive(Debug, Default)]
 pub(crate) struct Verification {
     state: Mutex<VerificationState>,
@@ -61,7 +62,7 @@ impl Verification {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the newest complete verification found wrong.
+    /// What the newest complete verification found wrong besides the files that it set apart.
     pub(crate) fn damage(&self) -> Vec<String> {
         self.found().clone()
     }
@@ -87,7 +88,7 @@ impl Verification {
                 for problem in &report.problems {
                     tracing::error!(problem, "stored events are damaged");
                 }
-                self.found().clone_from(&report.problems);
+                *self.found() = report.elsewhere().to_vec();
                 VerificationState::Done { report }
             }
             Err(error) => VerificationState::Failed {

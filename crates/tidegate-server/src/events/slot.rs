@@ -72,7 +72,8 @@ pub(crate) struct Standing {
     pub(crate) live_watermark: u64,
     /// Units that are hidden and not yet rewritten away.
     pub(crate) pending_erasures: usize,
-    /// What the newest verification found wrong; answers over such files are not to be trusted.
+    /// Files that are set apart because they are damaged, and what else the newest verification
+    /// found wrong.
     pub(crate) damage: Vec<String>,
     /// What failed last and has not succeeded since.
     pub(crate) problem: Option<String>,
@@ -184,6 +185,10 @@ impl Slot {
         let files = lake.as_ref().map(|lake| lake.columns().state());
         let next = self.intake.log().next_sequence();
         let watermark = files.as_ref().map_or(0, |files| files.flushed_sequence);
+        let set_apart = lake.as_ref().zip(files.as_ref());
+        let set_apart = set_apart.map(|(lake, files)| lake.columns().damage(files));
+        let mut damage = set_apart.unwrap_or_default();
+        damage.extend(self.verification.damage());
         Standing {
             project: self.project.clone(),
             state: match (&files, &problem) {
@@ -201,7 +206,7 @@ impl Slot {
             flush_lag_seconds: behind_since.map_or(0, |since| now.saturating_sub(since).as_secs()),
             pending_erasures: files.as_ref().map_or(0, |files| files.erasing.len()),
             live_watermark: self.intake.live().watermark().sequence,
-            damage: self.verification.damage(),
+            damage,
             problem,
         }
     }

@@ -205,16 +205,16 @@ async fn computed(
         .map(Json)
 }
 
-/// The report, marked as incomplete if what it was computed from is damaged.
+/// The report, marked as incomplete if what it was computed from is damaged beyond the files that
+/// were set apart, of which it tells itself.
 fn marked(mut report: Value, damage: &[String]) -> Value {
-    if let Some(members) = report.as_object_mut()
-        && !damage.is_empty()
-    {
-        let mark = json!({
-            "reason": "stored events are damaged, so these numbers may lack some or be wrong",
-            "damage": damage,
-        });
-        members.insert("incomplete".to_owned(), mark);
+    if damage.is_empty() {
+        return report;
     }
+    if report["incomplete"].is_null() {
+        let reason = "stored events are damaged, so these numbers may lack some or be wrong";
+        report["incomplete"] = json!({ "reason": reason });
+    }
+    report["incomplete"]["damage"] = json!(damage);
     report
 }

@@ -60,5 +60,13 @@ pub(crate) fn run(arguments: &EraseArguments) -> Result<ExitCode> {
         number("bucket"),
         number("unit"),
     ));
+    for file in receipt["files_set_apart"].as_array().into_iter().flatten() {
+        output::line(&format!(
+            "{} is damaged and set apart, and may hold events of the unit that are in no answer: \
+             they are erased when it is restored and taken back; if it cannot be, delete it from \
+             the folder damaged",
+            file.as_str().unwrap_or_default()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,9 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tidegate events verify\n  tidegate events verify --data-dir ./data -o json   \
-                  # with the server stopped\n\nExits 1 if there is a problem."
+                  # with the server stopped\n\nExits 1 if there is a problem. A damaged event file is set \
+                  apart: answers go on without it and say so. Restore it from a copy of the data folder \
+                  and verify again; then it is taken back."
 )]
 pub(crate) struct VerifyArguments {
     /// A data folder whose server is stopped; without it, --server verifies its own
@@ -74,6 +76,12 @@ fn show(report: &Value, problems: &[Value]) {
         output::line(&format!(
             "PROBLEM  {}",
             problem.as_str().unwrap_or_default()
+        ));
+    }
+    for file in report["taken_back"].as_array().into_iter().flatten() {
+        output::line(&format!(
+            "{} is whole again and was taken back",
+            file.as_str().unwrap_or_default()
         ));
     }
     if number("merged_units") > 0 {

@@ -103,6 +103,16 @@ pub(super) fn footer(report: &Value) -> String {
     if let Some(reason) = report["incomplete"]["reason"].as_str() {
         text.push_str(&format!("INCOMPLETE: {reason}\n"));
     }
+    let missing = report["incomplete"]["files"].as_array();
+    for file in missing.into_iter().flatten() {
+        text.push_str(&format!(
+            "  {}: {}; {} events of {}\n",
+            word(&file["file"]),
+            word(&file["reason"]),
+            count(&file["rows"]),
+            word(&file["day"])
+        ));
+    }
     for damage in report["incomplete"]["damage"]
         .as_array()
         .into_iter()

@@ -330,7 +330,8 @@ mod tests {
             if with_properties {
                 rows.property_texts.push(property.to_string().into());
                 let number = u32::try_from(rows.property_texts.len()).unwrap();
-                rows.properties.push(if *property == 0 { 0 } else { number });
+                rows.properties
+                    .push(if *property == 0 { 0 } else { number });
             }
         }
         rows
