@@ -48,9 +48,17 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// A lake by itself, of which everything acknowledged is brought into files first.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn of(lake: &'a Lake) -> Result<Self, AppError> {
+        flush(lake).map(|acknowledged| Self::flushed(lake, acknowledged))
+    }
+
     /// A lake by itself, of which everything below a sequence is in files.
     #[must_use]
-    pub fn of(lake: &'a Lake, acknowledged: u64) -> Self {
+    pub fn flushed(lake: &'a Lake, acknowledged: u64) -> Self {
         Self {
             lake,
             served: &Served::Unknown,

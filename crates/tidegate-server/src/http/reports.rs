@@ -188,7 +188,7 @@ async fn computed(
         let damage = app.events.damage(&project);
         let report = ask(Source {
             given_up: &given_up,
-            ..Source::of(&lake, acknowledged)
+            ..Source::flushed(&lake, acknowledged)
         });
         report.map(|report| marked(report, &damage))
     };
