@@ -8,9 +8,12 @@ use super::schema::{PlacedEvent, event_batch};
 use super::store::ColumnStore;
 use super::units::write_entries;
 use crate::log::{Committed, EventLog};
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidegate_metrics::EventId;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -89,12 +92,7 @@ impl ColumnStore {
             ..FlushReport::default()
         };
         let mut files = Vec::new();
-        for (day, mut rows) in days {
-            // What the order asks first is at hand; events lie apart, and few times are equal.
-            rows.sort_unstable_by(|a, b| {
-                let first = (a.bucket, a.time_us).cmp(&(b.bucket, b.time_us));
-                first.then_with(|| (a.event.id, a.sequence).cmp(&(b.event.id, b.sequence)))
-            });
+        for (day, rows) in days {
             report.events += rows.len() as u64;
             files.push(self.write_day(day, &rows)?);
         }
@@ -151,15 +149,28 @@ impl ColumnStore {
         }))
     }
 
+    // Events lie in memory as they came, in many pieces each. So they are made columns in that
+    // order, and put into the order of files as columns, of which a row is a few places.
     fn write_day(&self, day: i64, rows: &[PlacedEvent<'_>]) -> Result<FileMeta, ColumnError> {
         let name = self.new_name(&day_text(day));
+        let refuse =
+            |e: &dyn std::fmt::Display| ColumnError::parquet(&self.events_dir.join(&name), e);
+        let arrived = event_batch(rows).map_err(|e| refuse(&e))?;
+        let mut order: Vec<(u16, i64, EventId, u64, u32)> = (0u32..)
+            .zip(rows)
+            .map(|(at, row)| (row.bucket, row.time_us, row.event.id, row.sequence, at))
+            .collect();
+        order.sort_unstable();
+        let places = UInt32Array::from_iter_values(order.iter().map(|(.., at)| *at));
+        let ordered = take_record_batch(&arrived, &places).map_err(|e| refuse(&e))?;
+        drop(arrived);
         let mut file = DayWriter::create(self, &name)?;
-        for bucket_rows in rows.chunk_by(|a, b| a.bucket == b.bucket) {
-            if let Some(first) = bucket_rows.first() {
-                let batch = event_batch(bucket_rows)
-                    .map_err(|e| ColumnError::parquet(&self.events_dir.join(&name), &e))?;
-                file.write(first.bucket, &batch)?;
+        let mut from = 0;
+        for bucket_rows in order.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((bucket, ..)) = bucket_rows.first() {
+                file.write(*bucket, &ordered.slice(from, bucket_rows.len()))?;
             }
+            from += bucket_rows.len();
         }
         file.finish(day, false)
     }
