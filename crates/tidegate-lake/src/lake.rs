@@ -362,12 +362,16 @@ impl Lake {
 
     fn asking<'a>(&self, threads: usize, given_up: &'a AtomicBool) -> Asking<'a> {
         let acknowledged = self.intake.log.next_sequence();
+        // Known before the flush, so that everything received until then is covered.
+        self.intake.live.wait_until(acknowledged);
+        let received_us = self.intake.live.watermark().received_us;
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
         }
         Asking {
             threads,
             acknowledged,
+            received_until_us: (received_us > 0).then_some(received_us),
             given_up,
         }
     }

@@ -138,6 +138,9 @@ pub struct Answer {
     pub acknowledged: u64,
     /// The latest event time covered, microseconds since 1970; `None` without events.
     pub data_end_us: Option<i64>,
+    /// When the newest of the events covered was received, microseconds since 1970: what ended
+    /// before is over, though more may come late. `None` where nobody knows.
+    pub received_until_us: Option<i64>,
     /// Events read.
     pub events: u64,
     /// Files of the days asked about that the answer goes without.

@@ -245,6 +245,17 @@ impl From<BayesComparison> for Figures {
 }
 
 impl Comparing {
+    /// For intervals of one look each.
+    pub(super) fn one_look(alpha: f64) -> Result<Self, ReportError> {
+        let comparing = Self {
+            method: ReportMethod::Fixed,
+            alpha,
+            ..Self::default()
+        };
+        comparing.check()?;
+        Ok(comparing)
+    }
+
     /// Refuses options out of range.
     pub(super) fn check(&self) -> Result<(), ReportError> {
         let refuse =

@@ -1,7 +1,7 @@
 //! Lifecycle and stickiness: counts per period, and one share of each with its interval.
 
 use super::comparing::{Comparing, Interval};
-use super::{DAY_US, Ground, ReportError, Subject, day_text};
+use super::{Ground, ReportError, Subject, day_text, is_over_before};
 use crate::lifecycle::LifecycleCell;
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
@@ -31,7 +31,8 @@ pub struct LifecycleRow {
     pub from: String,
     /// The period's last UTC day.
     pub to: String,
-    /// Whether the data reach past the period's end; in others units are yet to come.
+    /// Whether the period was over when the newest event was received; in others units are yet to
+    /// come.
     pub is_complete: bool,
     /// Of a lifecycle the units active in the period before, of stickiness those in this one.
     pub n: u64,
@@ -160,12 +161,7 @@ fn report(
     alpha: f64,
     fill: &dyn Fn(&LifecycleCell, &Comparing, &mut LifecycleRow),
 ) -> Result<LifecycleReport, ReportError> {
-    let comparing = Comparing {
-        method: super::ReportMethod::Fixed,
-        alpha,
-        ..Comparing::default()
-    };
-    comparing.check()?;
+    let comparing = Comparing::one_look(alpha)?;
     let (
         Query::Lifecycle {
             days, period_days, ..
@@ -182,7 +178,7 @@ fn report(
         let mut row = LifecycleRow {
             from: day_text(first),
             to: day_text(next.saturating_sub(1)),
-            is_complete: next.saturating_mul(DAY_US) <= answer.data_end_us.unwrap_or(i64::MIN),
+            is_complete: is_over_before(next, answer),
             n: 0,
             value: None,
             interval: None,

@@ -393,10 +393,12 @@ fn notes(
             "no unit was exposed to {flag:?} on these days; exposures are events of kind exposure"
         ));
     }
-    let seen = rows.iter().map(|row| row.n).sum::<u64>() + summary.mixed_units;
+    // Of everybody who was exposed, those who are left out of a time between two events included.
+    let counted: u64 = rows.iter().map(|row| row.n).sum();
+    let exposed = counted + summary.incomplete_units + summary.mixed_units;
     if summary.mixed_units > 0 {
         notes.push(format!(
-            "{} of {seen} units were exposed to two variants and are in no row",
+            "{} of {exposed} units were exposed to two variants and are in no row",
             summary.mixed_units
         ));
     }
