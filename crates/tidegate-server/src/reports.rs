@@ -20,6 +20,7 @@ use tidegate_metrics::{
     Answer, DefinitionProblem, EventFilter, EventKind, Grouping, JourneyDefinition,
     MetricDefinition, Query,
 };
+use tidegate_stats::StatsError;
 
 use crate::app::{AppError, Violation};
 use parameters::Violations;
@@ -95,7 +96,7 @@ pub fn metric(
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     let metric = wrong.of(MetricDefinition::from_json(&stored.spec).map_err(refused));
     wrong.of(asked.only(&COMPARING, &["shares"]));
     let needed = || {
@@ -121,7 +122,7 @@ pub fn journey(
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     let journey = wrong.of(JourneyDefinition::from_json(&stored.spec).map_err(refused));
     wrong.of(asked.only(&COMPARING, &[]));
     let (by, days) = (wrong.of(grouping(asked)), wrong.of(asked.days()));
@@ -138,9 +139,9 @@ pub fn journey(
 /// # Errors
 /// As [`metric`].
 pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     wrong.of(asked.only(&["flag", "segment", "from", "to"], &["events", "period"]));
-    let mut events = asked.events();
+    let mut events = wrong.of(asked.events()).unwrap_or_default();
     if let Some(flag) = asked.flag.as_deref().filter(|_| events.is_empty()) {
         // A feature's own adoption: who met it.
         events.push(EventFilter {
@@ -174,13 +175,14 @@ pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppE
 /// # Errors
 /// As [`metric`].
 pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     wrong.of(asked.only(&["from", "to"], &["events", "period", "alpha", "show"]));
     flush(source.lake)?;
-    let days = wrong.of(asked.days_back_from(last_day(source.lake), 84));
-    let period_days = wrong.of(asked.period_days(7));
+    let last_day = last_day(source.lake);
+    let days = wrong.of(asked.days_back_from(last_day, 84));
+    let period_days = wrong.of(asked.period_days_of_pairs(7, days));
     let comparing = wrong.of(asked.comparing(&Served::Unknown));
-    let events = Some(asked.events());
+    let events = wrong.of(asked.events());
     let (events, days, period_days, comparing) =
         wrong.none(events.zip(days).zip(period_days).zip(comparing))?;
     let view = asked.show.unwrap_or_default();
@@ -300,6 +302,9 @@ fn unreportable(error: &ReportError) -> AppError {
     let pointer = match error {
         ReportError::NoControl { .. } => "/query/control",
         ReportError::Shares { .. } => "/query/shares",
+        ReportError::Statistics(StatsError::Option { name, .. }) => {
+            return AppError::invalid(&format!("/query/{name}"), "out-of-range", error.to_string());
+        }
         ReportError::Statistics(_) | ReportError::Plan(_) | ReportError::Mismatch => "",
     };
     AppError::invalid(pointer, "no-report", error.to_string())

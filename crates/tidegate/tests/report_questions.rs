@@ -9,6 +9,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::Server;
+use tidegate_metrics::parse_rfc3339;
 
 const METRIC: &str = "/api/v1/projects/default/metrics/revenue";
 
@@ -192,6 +193,56 @@ fn everything_wrong_with_a_question_is_said_at_once() {
         ]
     );
     assert_eq!(pointers("reports/retention?show=all"), ["/query/show"]);
+    // What cannot be read is said with what is out of range, and each place once.
+    assert_eq!(
+        pointers(
+            "metrics/revenue/report?flag=f&alpha=x&tune_at=0&prior_sd=-1&period=day&from=June&colour=red"
+        ),
+        [
+            "/query/alpha",
+            "/query/colour",
+            "/query/period",
+            "/query/from",
+            "/query/tune_at",
+            "/query/prior_sd"
+        ]
+    );
+    assert_eq!(
+        pointers("metrics/revenue/report?flag=f&method=guess&n_max=many&looks=3&alpha=0.9"),
+        ["/query/method", "/query/n_max", "/query/alpha"]
+    );
+    let journey = json!({"steps": ["a", "b"]});
+    let path = "/api/v1/projects/default/journeys/checkout";
+    server.admin("PUT", path, &[("if-none-match", "*")], &journey);
+    assert_eq!(
+        pointers("journeys/checkout/report?alpha=9&tune_at=x&prior_sd=0&shares=on=1&segment=s"),
+        [
+            "/query/tune_at",
+            "/query/shares",
+            "/query/segment",
+            "/query/alpha",
+            "/query/prior_sd"
+        ]
+    );
+    let many = vec!["e"; 257].join(",");
+    assert_eq!(
+        pointers(&format!("reports/usage?events={many}&period=0&alpha=1")),
+        ["/query/alpha", "/query/events", "/query/period"]
+    );
+    assert_eq!(
+        pointers("reports/retention?alpha=2&period=0&from=never&looks=x&segment=s"),
+        [
+            "/query/looks",
+            "/query/segment",
+            "/query/from",
+            "/query/period",
+            "/query/alpha"
+        ]
+    );
+    assert_eq!(
+        pointers("reports/retention?from=2000-01-01&to=2026-01-01&period=day"),
+        ["/query/period"]
+    );
     assert_eq!(
         pointers("metrics/revenue/report?flag=f&looks=5&last_look=true"),
         ["/query/looks", "/query/last_look"]
@@ -291,6 +342,39 @@ fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     assert!(shown(&server, &ask("stickiness")).contains("1: 1, 5: 1"));
     let cohorts = report(&server, &ask("cohorts"));
     assert_eq!(cohorts, report(&server, &weeks));
+}
+
+#[test]
+fn weeks_in_which_nobody_came_back_are_shown_as_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    send(&server, &visits());
+    let question = ["retention", "report", "--from", "2026-06-15", "--to"];
+    let ask = |to: &str| {
+        let cohorts = report(&server, &[&question[..], &[to]].concat());
+        let rows = cohorts["rows"].as_array().unwrap().iter();
+        let rows: Vec<(i64, u64, bool)> = rows
+            .map(|row| {
+                let active = row["active"].as_u64().unwrap();
+                (
+                    row["later"].as_i64().unwrap(),
+                    active,
+                    row["is_complete"] == true,
+                )
+            })
+            .collect();
+        let received = cohorts["computed_from"]["received_until"].as_str().unwrap();
+        (rows, parse_rfc3339(received).unwrap())
+    };
+    // What was sent arrived months later, so that all these weeks were over by then.
+    assert_eq!(ask("2026-06-21").0, [(0, 3, true)]);
+    let all = [(0, 3, true), (1, 0, true), (2, 0, true)];
+    assert_eq!(ask("2026-07-05").0, all);
+    // The week in which it arrived is not over, and later ones are not there.
+    let (rows, received_us) = ask("2045-06-18");
+    let begun =
+        (received_us - parse_rfc3339("2026-06-15T00:00:00Z").unwrap()) / (7 * 86_400_000_000);
+    assert_eq!(rows.last(), Some(&(begun, 0, false)));
 }
 
 /// Two units of one account: ann begins in one session and pays in another, bob pays in one.

@@ -25,7 +25,7 @@ static AT_A_TIME: Semaphore = Semaphore::const_new(2);
 impl Parameters for ReportParameters {
     fn read(sent: &mut Sent) -> Self {
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-        Self {
+        let read = Self {
             flag: sent.text("flag"),
             segment: sent.text("segment"),
             from: sent.text("from"),
@@ -47,6 +47,11 @@ impl Parameters for ReportParameters {
             show: sent.read("show", "cohorts, lifecycle or stickiness", |text| {
                 serde_json::from_value(Value::from(text)).ok()
             }),
+            malformed: Vec::new(),
+        };
+        Self {
+            malformed: sent.wrong_so_far(),
+            ..read
         }
     }
 }
