@@ -278,7 +278,15 @@ fn an_erased_unit_is_gone_and_the_audit_does_not_name_it() {
     let server = Server::serve(folder.path());
     send(&server, 0..50);
     wait_for_watermark(&server, 50);
-    let erase = ["events", "erase", "--unit", "user-7", "-o", "json"];
+    let erase = ["events", "erase", "--unit", "user-7", "--yes", "-o", "json"];
+    // A script is asked as a person is.
+    let unsure = server.run(&erase[..4]);
+    let complaint = String::from_utf8_lossy(&unsure.stderr).into_owned();
+    assert!(
+        !unsure.status.success() && complaint.contains("--yes"),
+        "{complaint}"
+    );
+    assert_eq!(lake(&server)["rows"], 50);
     let (is_well, receipt) = said(&server.run(&erase));
     assert!(is_well, "{receipt}");
     assert_eq!(receipt["rows_erased"], 1);
@@ -325,7 +333,7 @@ fn an_erasure_reaches_what_waits_for_its_trace() {
         assert_eq!(answer.status, 200, "{answer}");
     }
     for (unit, rows, left) in [("user-7", 2, 1), ("nobody-else-knows", 1, 0)] {
-        let erase = ["events", "erase", "--unit", unit, "-o", "json"];
+        let erase = ["events", "erase", "--unit", unit, "--yes", "-o", "json"];
         let (is_well, receipt) = said(&server.run(&erase));
         assert!(is_well, "{receipt}");
         assert_eq!(
