@@ -20,7 +20,7 @@ use crate::event::id::EventId;
 use crate::event::rfc3339::format_rfc3339;
 use crate::query::{Answer, Days, MissingFile, Query};
 pub use activity::{AdoptionReport, RetentionReport, adoption_report, retention_report};
-pub use comparing::{Comparing, Figures, GroupPlan, Interval, ReportMethod, SharesAre};
+pub use comparing::{Comparing, GroupPlan, Interval, ReportMethod, SharesAre};
 pub use journey::{JourneyTable, journey_report};
 pub use lifecycle::{LifecycleReport, lifecycle_report, stickiness_report};
 pub use metric::{MetricReport, metric_report};

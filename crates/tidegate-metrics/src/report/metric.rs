@@ -5,12 +5,13 @@
 //! means and shares by their arm summaries, ratios and quantiles clustered by unit, covariates by
 //! the joint moments.
 
-use super::comparing::{Comparing, ComparisonError, Figures, Interval, SharesAre};
+use super::comparing::{Comparing, ComparisonError, Interval, SharesAre};
 use super::{Ground, ReportError, Subject, segment_text};
 use crate::measure::{GroupStatistics, Measure, MetricDefinition, MetricSummary};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tidegate_stats::figures::Figures;
 use tidegate_stats::proportions::Count;
 use tidegate_stats::ratio::{self, RatioColumns};
 use tidegate_stats::srm::{self, Phase, SrmOptions, SrmReport};
