@@ -116,6 +116,7 @@ fn queries() -> Vec<Query> {
         },
         Query::Lifecycle {
             events: Vec::new(),
+            by: None,
             days: DAYS,
             period_days: 1,
         },

@@ -176,16 +176,22 @@ pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppE
 /// As [`metric`].
 pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
     let mut wrong = Violations::of_question(asked);
-    wrong.of(asked.only(&["from", "to"], &["events", "period", "alpha", "show"]));
+    let view = asked.show.unwrap_or_default();
+    let dividing: &[&str] = match view {
+        RetentionView::Cohorts => &[],
+        RetentionView::Lifecycle | RetentionView::Stickiness => &["flag", "segment"],
+    };
+    let taken = ["from", "to", "events", "period", "alpha", "show"];
+    wrong.of(asked.only(&taken, dividing));
     flush(source.lake)?;
     let last_day = last_day(source.lake);
     let days = wrong.of(asked.days_back_from(last_day, 84));
     let period_days = wrong.of(asked.period_days_of_pairs(7, days));
     let comparing = wrong.of(asked.comparing(&Served::Unknown));
     let events = wrong.of(asked.events());
-    let (events, days, period_days, comparing) =
-        wrong.none(events.zip(days).zip(period_days).zip(comparing))?;
-    let view = asked.show.unwrap_or_default();
+    let by = wrong.of(grouping(asked));
+    let ((events, by), days, period_days, comparing) =
+        wrong.none(events.zip(by).zip(days).zip(period_days).zip(comparing))?;
     let query = match view {
         RetentionView::Cohorts => Query::Retention {
             events,
@@ -194,6 +200,7 @@ pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, 
         },
         RetentionView::Lifecycle | RetentionView::Stickiness => Query::Lifecycle {
             events,
+            by,
             days,
             period_days,
         },

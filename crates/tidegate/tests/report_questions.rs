@@ -239,6 +239,7 @@ fn everything_wrong_with_a_question_is_said_at_once() {
             "/query/alpha"
         ]
     );
+    assert_eq!(pointers("reports/retention?flag=f"), ["/query/flag"]);
     assert_eq!(
         pointers("reports/retention?from=2000-01-01&to=2026-01-01&period=day"),
         ["/query/period"]
@@ -342,6 +343,75 @@ fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     assert!(shown(&server, &ask("stickiness")).contains("1: 1, 5: 1"));
     let cohorts = report(&server, &ask("cohorts"));
     assert_eq!(cohorts, report(&server, &weeks));
+}
+
+/// A life begins with the first exposure: ann's first two visits and dot's came before or without one,
+/// and cem met both variants.
+#[test]
+fn who_stays_and_how_often_is_told_by_variant_from_the_first_exposure_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let met = |unit: &str, time: &str, variant: &str| json!({"time": time, "unit": unit, "kind": "exposure", "name": "f", "flags": {"f": variant}});
+    let mut events = visits();
+    events.extend([
+        met("ann", "2026-06-03T00:00:00Z", "on"),
+        met("bob", "2026-06-01T00:00:00Z", "off"),
+        met("cem", "2026-06-14T00:00:00Z", "on"),
+        met("cem", "2026-06-15T00:00:00Z", "off"),
+    ]);
+    send(&server, &events);
+    let weeks = [
+        "--period",
+        "week",
+        "--from",
+        "2026-06-01",
+        "--to",
+        "2026-06-21",
+    ];
+    let of = [
+        "retention",
+        "report",
+        "--event",
+        "visit",
+        "--flag",
+        "f",
+        "--show",
+    ];
+    let ask = |view: &'static str| [&of[..], &[view], &weeks].concat();
+    let lifecycle = report(&server, &ask("lifecycle"));
+    let rows: Vec<(&str, [u64; 4])> = lifecycle["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let kinds = ["new", "returning", "resurrecting", "dormant"];
+            let kinds = kinds.map(|kind| row[kind].as_u64().unwrap());
+            (row["variant"].as_str().unwrap(), kinds)
+        })
+        .collect();
+    let expected = [
+        ("off", [1, 0, 0, 0]),
+        ("on", [1, 0, 0, 0]),
+        ("off", [0, 0, 0, 1]),
+        ("on", [0, 1, 0, 0]),
+        ("off", [0, 0, 1, 0]),
+        ("on", [0, 1, 0, 0]),
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(lifecycle["mixed_units"], 1);
+    let stickiness = report(&server, &ask("stickiness"));
+    assert_eq!(stickiness["rows"][1]["by_days"], json!({"3": 1}));
+    for view in ["lifecycle", "stickiness"] {
+        let text = shown(&server, &ask(view));
+        assert!(
+            text.contains("variant") && !text.contains("segment"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 units were exposed to two variants"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
