@@ -260,6 +260,26 @@ fn what_the_system_lacks_for_a_moment_is_no_damage() {
 }
 
 #[test]
+fn a_disk_without_room_hides_no_damage() {
+    let disk = SimulatedDisk::new();
+    let lake = lake_on(&disk);
+    let file = file_of(&lake, FIRST_DAY);
+    break_end(&disk, &path_of(&file), &file);
+    disk.set_capacity(Some(0));
+    let report = lake.verify(&mut |_, _| {}).unwrap();
+    assert_eq!(report.set_apart, []);
+    let [problem] = report.elsewhere() else {
+        panic!("{report:?}");
+    };
+    assert!(
+        problem.contains(&file.name) && problem.contains("checksum"),
+        "{problem}"
+    );
+    disk.set_capacity(None);
+    assert_eq!(lake.verify(&mut |_, _| {}).unwrap().set_apart.len(), 1);
+}
+
+#[test]
 fn merging_goes_on_without_a_damaged_file_and_writes_no_damage_anew() {
     let disk = SimulatedDisk::new();
     let lake = open(&disk);
