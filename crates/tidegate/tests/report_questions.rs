@@ -295,6 +295,11 @@ fn visits() -> Vec<Value> {
     events
 }
 
+/// New, returning, resurrecting and dormant units of a row.
+fn kinds(row: &Value) -> [u64; 4] {
+    ["new", "returning", "resurrecting", "dormant"].map(|kind| row[kind].as_u64().unwrap())
+}
+
 #[test]
 fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     let folder = tempfile::tempdir().unwrap();
@@ -312,14 +317,8 @@ fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     ];
     let ask = |view: &'static str| [&weeks[..], &["--show", view]].concat();
     let lifecycle = report(&server, &ask("lifecycle"));
-    let rows: Vec<[u64; 4]> = lifecycle["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| {
-            ["new", "returning", "resurrecting", "dormant"].map(|kind| row[kind].as_u64().unwrap())
-        })
-        .collect();
+    let rows = lifecycle["rows"].as_array().unwrap().iter();
+    let rows: Vec<[u64; 4]> = rows.map(kinds).collect();
     assert_eq!(rows, [[2, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]]);
     let second = &lifecycle["rows"][1];
     assert_eq!((&second["n"], &second["value"]), (&json!(2), &json!(0.5)));
@@ -379,15 +378,9 @@ fn who_stays_and_how_often_is_told_by_variant_from_the_first_exposure_on() {
     ];
     let ask = |view: &'static str| [&of[..], &[view], &weeks].concat();
     let lifecycle = report(&server, &ask("lifecycle"));
-    let rows: Vec<(&str, [u64; 4])> = lifecycle["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| {
-            let kinds = ["new", "returning", "resurrecting", "dormant"];
-            let kinds = kinds.map(|kind| row[kind].as_u64().unwrap());
-            (row["variant"].as_str().unwrap(), kinds)
-        })
+    let rows = lifecycle["rows"].as_array().unwrap().iter();
+    let rows: Vec<(&str, [u64; 4])> = rows
+        .map(|row| (row["variant"].as_str().unwrap(), kinds(row)))
         .collect();
     let expected = [
         ("off", [1, 0, 0, 0]),
