@@ -6,6 +6,7 @@
 //! that neither their size nor their damage keeps the server from answering.
 
 pub(crate) mod care;
+pub(crate) mod flushing;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod keeper;
@@ -17,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_lake::{
-    AppendError, Appended, CommitSink, Committed, DiskSpace, HotMemory, Intake, KeptMemory, Lake,
-    LakeIo, LakeOptions, LogError, LogHealth, OpenError, RealDisk,
+    AppendError, Appended, CommitSink, Committed, Covered, DiskSpace, HotMemory, Intake,
+    KeptMemory, Lake, LakeIo, LakeOptions, LogError, LogHealth, OpenError, RealDisk,
 };
 use tidegate_metrics::{Arrival, BatchError, Event, Limits, ParsedBatch, parse_events};
 
@@ -190,6 +191,21 @@ impl Events {
             }
         }
         self.lake(project)
+    }
+
+    /// Brings what is acknowledged into a project's files; returns the lake, and up to where.
+    /// Waits a little for a lake that is being opened. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::lake`], and files that cannot be written.
+    pub(crate) fn flushed(&self, project: &str) -> Result<(Arc<Lake>, Covered), AppError> {
+        let lake = self.lake_soon(project)?;
+        let slot = self
+            .slot(project)
+            .map_err(|error| cannot_open(project, &error))?;
+        let covered = flushing::flush(&lake, slot.unflushed());
+        let covered = covered.map_err(|error| crate::reports::unreadable(&error))?;
+        Ok((lake, covered))
     }
 
     /// Whether a project has events, or had.

@@ -54,7 +54,10 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Files that cannot be written.
     pub fn of(lake: &'a Lake) -> Result<Self, AppError> {
-        flush(lake).map(|covered| Self::flushed(lake, covered))
+        let covered = lake
+            .flush_acknowledged()
+            .map_err(|error| unreadable(&error))?;
+        Ok(Self::flushed(lake, covered))
     }
 
     /// A lake by itself, of which so much is in files.
@@ -67,16 +70,6 @@ impl<'a> Source<'a> {
             given_up: &NEVER,
         }
     }
-}
-
-/// Brings what is acknowledged into files, so that a report covers it; returns up to where. For
-/// threads that do not give way: others wait for whoever flushes.
-///
-/// # Errors
-/// Files that cannot be written.
-pub(crate) fn flush(lake: &Lake) -> Result<Covered, AppError> {
-    lake.flush_acknowledged()
-        .map_err(|error| unreadable(&error))
 }
 
 /// A metric or journey as it is stored.
@@ -203,7 +196,6 @@ pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, 
     };
     let taken = ["from", "to", "events", "period", "alpha", "show"];
     wrong.of(asked.only(&taken, dividing));
-    flush(source.lake)?;
     let last_day = last_day(source.lake);
     let days = wrong.of(asked.days_back_from(last_day, 84));
     let period_days = wrong.of(asked.period_days_of_pairs(7, days));
@@ -314,7 +306,8 @@ fn answer(source: Source<'_>, query: &Query) -> Result<Answer, AppError> {
     })
 }
 
-fn unreadable(error: &dyn std::error::Error) -> AppError {
+/// Files of events that cannot be read or written.
+pub(crate) fn unreadable(error: &dyn std::error::Error) -> AppError {
     tracing::error!(%error, "the lake cannot be read");
     AppError::Unavailable {
         reason: format!("the events cannot be read: {error}"),

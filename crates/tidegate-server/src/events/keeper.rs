@@ -13,12 +13,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidegate_lake::background::{self, GivesWay};
-use tidegate_lake::{ColumnError, DiskAlert, Lake};
+use tidegate_lake::{DiskAlert, Lake};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::care;
 use super::slot::{Slot, in_full};
+use super::{care, flushing};
 use crate::app::App;
 
 /// How often it is looked whether there is something to flush.
@@ -26,10 +26,6 @@ const TURN: Duration = Duration::from_secs(1);
 /// So many events are flushed sooner, in shorter bursts, which keep a report from waiting long and
 /// requests from waiting beside a long one.
 const PLENTY: u64 = 100_000;
-/// From so many events on a flush has a thread of its own, which gives way.
-const MUCH: u64 = 10_000;
-/// With so many a flush does not give way.
-const LAGGING: u64 = 400_000;
 /// How often it is looked whether there are.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
@@ -185,7 +181,7 @@ impl Keeper {
                 Err(problem) => return self.failed(problem, now),
             },
         };
-        let flushed = flush(&lake, self.slot.unflushed());
+        let flushed = flushing::flush(&lake, self.slot.unflushed());
         self.slot.note_backlog(flushed.is_err(), now.monotonic);
         if let Err(error) = flushed {
             return self.failed(in_full(&error), now);
@@ -235,20 +231,6 @@ impl Keeper {
         self.next_try = now.monotonic + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// Flushing takes a while, in which requests come first; unless it lags behind, since then it
-/// would do so more and more.
-fn flush(lake: &Arc<Lake>, unflushed: u64) -> Result<u64, ColumnError> {
-    if !(MUCH..LAGGING).contains(&unflushed) {
-        return lake.flush();
-    }
-    let flushing = Arc::clone(lake);
-    let begun = background::spawn("tidegate-flush", GivesWay::Somewhat, move || {
-        flushing.flush()
-    });
-    let flushed = begun.ok().and_then(|thread| thread.join().ok());
-    flushed.unwrap_or_else(|| lake.flush())
 }
 
 /// What failed, said in the log too.

@@ -180,12 +180,7 @@ async fn computed(
     // Dropped with this future: at the limit, or when the asker hangs up.
     let _gives_up = GivesUp(Arc::clone(&given_up));
     let (events, of) = (app.clone(), project.clone());
-    let ready = move || {
-        let lake = events.events.lake_soon(&of)?;
-        let covered = reports::flush(&lake)?;
-        Ok::<_, AppError>((lake, covered))
-    };
-    let ready = tokio::task::spawn_blocking(ready).await;
+    let ready = tokio::task::spawn_blocking(move || events.events.flushed(&of)).await;
     let (lake, covered) = ready.map_err(|error| AppError::Internal(error.to_string()))??;
     let work = move || {
         // Held until the work ends, whoever still waits for it.
