@@ -28,6 +28,7 @@ mod hot;
 mod manifest;
 mod merge;
 mod news;
+mod ranges;
 mod records;
 mod replay;
 mod rows;

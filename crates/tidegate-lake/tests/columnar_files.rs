@@ -33,7 +33,7 @@ fn options(recent_ids: usize) -> LakeOptions {
             ..LogOptions::default()
         },
         columns: ColumnOptions {
-            buckets: 4,
+            buckets: 16,
             group_rows: 16,
             flush_events: 50,
             ..ColumnOptions::default()

@@ -4,6 +4,7 @@
 use super::ColumnError;
 use super::day_writer::DayWriter;
 use super::manifest::{FileMeta, Record, UnitsMeta};
+use super::ranges::Ranges;
 use super::schema::{PlacedEvent, event_batch};
 use super::store::ColumnStore;
 use super::units::write_entries;
@@ -90,13 +91,15 @@ impl ColumnStore {
         };
         let mut files = Vec::new();
         for (day, mut rows) in days {
+            let ranges = self.ranges_of(rows.len() as u64);
+            let place = |row: &PlacedEvent<'_>| (ranges.of_bucket(row.bucket), row.time_us);
             // What the order asks first is at hand; events lie apart, and few times are equal.
             rows.sort_unstable_by(|a, b| {
-                let first = (a.bucket, a.time_us).cmp(&(b.bucket, b.time_us));
+                let first = place(a).cmp(&place(b));
                 first.then_with(|| (a.event.id, a.sequence).cmp(&(b.event.id, b.sequence)))
             });
             report.events += rows.len() as u64;
-            files.push(self.write_day(day, &rows)?);
+            files.push(self.write_day(day, &rows, ranges)?);
         }
         self.sync_dirs()?;
         report.files = files.len();
@@ -151,14 +154,20 @@ impl ColumnStore {
         }))
     }
 
-    fn write_day(&self, day: i64, rows: &[PlacedEvent<'_>]) -> Result<FileMeta, ColumnError> {
+    fn write_day(
+        &self,
+        day: i64,
+        rows: &[PlacedEvent<'_>],
+        ranges: Ranges,
+    ) -> Result<FileMeta, ColumnError> {
         let name = self.new_name(&day_text(day));
         let mut file = DayWriter::create(self, &name)?;
-        for bucket_rows in rows.chunk_by(|a, b| a.bucket == b.bucket) {
-            if let Some(first) = bucket_rows.first() {
-                let batch = event_batch(bucket_rows)
+        let number = |row: &PlacedEvent<'_>| ranges.of_bucket(row.bucket);
+        for range_rows in rows.chunk_by(|a, b| number(a) == number(b)) {
+            if let Some(first) = range_rows.first() {
+                let batch = event_batch(range_rows)
                     .map_err(|e| ColumnError::parquet(&self.events_dir.join(&name), &e))?;
-                file.write(first.bucket, &batch)?;
+                file.write(&ranges.around(first.bucket), &batch)?;
             }
         }
         file.finish(day, false)

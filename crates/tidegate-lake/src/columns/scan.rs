@@ -301,7 +301,7 @@ impl Scan<'_> {
     ) -> Result<BTreeMap<u16, Rows>, ColumnError> {
         let path = self.dir.join(&file.name);
         let footer = self.hot.footer(self.lake, file.checksum, || {
-            Footer::read(self.io, &path, reading_schema())
+            Footer::read(self.io, &path, &reading_schema)
         })?;
         let groups = stretch.groups.as_deref();
         // A column without any value costs as much to read as a full one.
@@ -340,9 +340,8 @@ impl Scan<'_> {
             let decoder = Decoder::of(&batch, self.with_properties, self.texts).map_err(wrong)?;
             for (bucket, rows) in decoder.buckets() {
                 let into = by_bucket.entry(bucket).or_default();
-                for kept in decoder.kept(rows, stretch.from_sequence).map_err(wrong)? {
-                    decoder.push(kept, into).map_err(wrong)?;
-                }
+                let kept = decoder.kept(rows, stretch.from_sequence).map_err(wrong)?;
+                decoder.push(&kept, into).map_err(wrong)?;
             }
             Ok(())
         })?;
