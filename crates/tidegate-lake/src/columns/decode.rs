@@ -4,6 +4,7 @@
 //! that has no value at all is not there. Buckets lie beside each other in a batch: its rows are
 //! told apart once, and those of a bucket are copied column by column.
 
+use super::block::{Picked, Sort};
 use super::rows::{Rows, Texts};
 use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, RecordBatch};
 use arrow::array::{
@@ -42,13 +43,40 @@ struct Coded<'b, T> {
 }
 
 impl<T: Copy> Coded<'_, T> {
-    fn of(&self, row: usize) -> Option<T> {
+    fn key(&self, row: usize) -> Option<usize> {
         let keys = self.array.keys();
         if !keys.is_valid(row) {
             return None;
         }
-        let key = usize::try_from(keys.values().get(row).copied()?).ok()?;
-        self.meanings.get(key).copied()
+        usize::try_from(keys.values().get(row).copied()?).ok()
+    }
+
+    fn of(&self, row: usize) -> Option<T> {
+        self.meanings.get(self.key(row)?).copied()
+    }
+}
+
+/// Columns of a batch from which blocks are packed.
+pub(super) struct Packable<'p> {
+    unit: &'p [u32],
+    time_us: &'p [i64],
+    codes: Vec<u32>,
+    sorts: Vec<Sort>,
+    values: Vec<(usize, f64)>,
+    variants: &'p [(usize, u32)],
+}
+
+impl Packable<'_> {
+    pub(super) fn of<'p>(&'p self, rows: &'p [usize]) -> Picked<'p> {
+        Picked {
+            rows,
+            unit: self.unit,
+            time_us: self.time_us,
+            codes: &self.codes,
+            sorts: &self.sorts,
+            values: &self.values,
+            variants: self.variants,
+        }
     }
 }
 
@@ -200,6 +228,44 @@ impl<'b> Decoder<'b> {
             }
         }
         Ok(())
+    }
+
+    /// What is packed of the batch, but for which rows.
+    pub(super) fn packable(&self) -> Result<Packable<'_>, Wrong> {
+        let mut table: Vec<Option<u32>> = Vec::new();
+        let (kinds, names) = (&self.kind.meanings, &self.name.meanings);
+        table.resize(kinds.len().saturating_mul(names.len()), None);
+        let (mut sorts, mut codes) = (Vec::new(), Vec::with_capacity(self.batch.num_rows()));
+        for row in 0..self.batch.num_rows() {
+            let kind = self.kind.key(row).ok_or("kind")?;
+            let name = self.name.key(row).ok_or("name")?;
+            let place = table.get_mut(kind * names.len() + name).ok_or("name")?;
+            let code = match place {
+                Some(code) => *code,
+                None => {
+                    let code = u32::try_from(sorts.len()).map_err(|_| "name")?;
+                    sorts.push(Sort {
+                        kind: kinds.get(kind).copied().flatten().ok_or("kind")?,
+                        name: names.get(name).copied().ok_or("name")?,
+                    });
+                    *place.insert(code)
+                }
+            };
+            codes.push(code);
+        }
+        let values = self.value.map(|values| {
+            let there = values.iter().enumerate();
+            let there = there.filter_map(|(row, value)| Some((row, value?)));
+            there.filter(|(_, value)| !value.is_nan()).collect()
+        });
+        Ok(Packable {
+            unit: self.unit.values(),
+            time_us: self.time.values(),
+            codes,
+            sorts,
+            values: values.unwrap_or_default(),
+            variants: &self.variants,
+        })
     }
 
     fn push_properties(&self, from: &[usize], rows: &mut Rows) -> Result<(), Wrong> {

@@ -4,13 +4,13 @@
 //! are in the order of time. The wider the ranges, the closer rows that arrived one after the other
 //! lie together, and the fewer bits their ingest sequences take: about two and a half bits are
 //! saved by each halving of their number, of which the bucket takes one back. The narrower, the
-//! less is held in memory at a time by whoever merges or decodes one. So a file has eight ranges,
+//! less is held in memory at a time by whoever merges or decodes one. So a file has four ranges,
 //! more if a range would hold too many rows, and one if all its rows are few.
 
 use std::ops::RangeInclusive;
 
 /// Ranges of a file that is not small: merging files reads each of their rows once.
-const FEWEST: u64 = 8;
+const FEWEST: u64 = 4;
 /// A file is small below this share of the rows that a range may hold.
 const SMALL_SHARE: u64 = 16;
 
@@ -61,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_one_range_or_eight_or_as_many_as_its_rows_need() {
+    fn a_file_has_one_range_or_four_or_as_many_as_its_rows_need() {
         for (rows, buckets, count) in [
             (10, 128, 1),
-            (100, 128, 8),
-            (12_000, 128, 8),
-            (16_000, 128, 16),
+            (100, 128, 4),
+            (7_000, 128, 4),
+            (8_000, 128, 8),
             (31_000, 128, 16),
             (1_000_000, 128, 128),
             (1_000_000, 4, 4),

@@ -100,6 +100,8 @@ pub(super) fn unit_schema() -> Arc<Schema> {
 const PAGE_ROWS: usize = 1 << 17;
 /// Beyond this, times of arrival are no longer told by a dictionary.
 const ARRIVALS_BYTES: usize = 16 << 10;
+/// The same of values.
+const VALUES_BYTES: usize = 128 << 10;
 
 pub(super) fn writer_properties() -> WriterProperties {
     let mut builder = WriterProperties::builder()
@@ -114,13 +116,16 @@ pub(super) fn writer_properties() -> WriterProperties {
             .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
     }
     // The first bytes of an ordinal are as good as random, and the last are zero: apart from each
-    // other, each kind is compressed as it deserves. So are the bytes of a number.
-    for split in ["unit", "value"] {
-        let path = ColumnPath::from(split);
-        builder = builder
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT);
-    }
+    // other, each kind is compressed as it deserves.
+    let unit = ColumnPath::from("unit");
+    builder = builder
+        .set_column_dictionary_enabled(unit.clone(), false)
+        .set_column_encoding(unit, Encoding::BYTE_STREAM_SPLIT);
+    // Prices repeat, latencies do not.
+    let value = ColumnPath::from("value");
+    builder = builder
+        .set_column_dictionary_page_size_limit(value.clone(), VALUES_BYTES)
+        .set_column_encoding(value, Encoding::BYTE_STREAM_SPLIT);
     // What a request brought often took the same time to arrive; where it did not, a dictionary
     // would cost more than the numbers.
     let arrival = ColumnPath::from("arrival_us");

@@ -46,7 +46,7 @@ impl Default for ColumnOptions {
     fn default() -> Self {
         Self {
             buckets: 128,
-            group_rows: 524_288,
+            group_rows: 1 << 20,
             flush_events: 200_000,
             hot_bytes: 896 << 20,
             gathered_rows: 6_000_000,
