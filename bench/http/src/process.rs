@@ -1,4 +1,4 @@
-//! The release binary as a process.
+//! The release binary as a process; shared with the measurements of ingestion.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 }
 
 /// `TIDEGATE_BENCH_BINARY`, to measure one that was built elsewhere, or our own.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("TIDEGATE_BENCH_BINARY")
         .map_or_else(|| root().join("target/release/tidegate"), PathBuf::from)
 }

@@ -16,6 +16,12 @@
 mod client;
 mod native;
 mod otlp;
+#[path = "../../http/src/process.rs"]
+#[expect(
+    dead_code,
+    reason = "declarative files are for those who measure flags"
+)]
+mod process;
 #[path = "../../http/src/report.rs"]
 mod report;
 mod server;

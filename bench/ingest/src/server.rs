@@ -2,7 +2,6 @@
 //! has stored.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The bootstrap token.
-pub const TOKEN: &str = "a-token-for-measuring-0123456789abcdef";
+pub use crate::process::TOKEN;
+use crate::process::{binary, build, spawn};
 
 /// A running server; its folder goes away with it.
 pub struct Server {
@@ -151,47 +150,4 @@ pub fn cpu_of_all() -> Duration {
     let ticks: Vec<f64> = fields.map(|field| field.parse().unwrap()).collect();
     let busy: f64 = ticks[..3].iter().chain(&ticks[5..8]).sum();
     Duration::from_secs_f64(busy / TICKS_PER_SECOND)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// `TIDEGATE_BENCH_BINARY`, to measure one that was built elsewhere, or our own.
-fn binary() -> PathBuf {
-    std::env::var_os("TIDEGATE_BENCH_BINARY")
-        .map_or_else(|| root().join("target/release/tidegate"), PathBuf::from)
-}
-
-fn build() {
-    if std::env::var_os("TIDEGATE_BENCH_BINARY").is_some() {
-        return;
-    }
-    let built = Command::new("cargo")
-        .args(["build", "--release", "--locked", "--quiet"])
-        .args(["--package", "tidegate"])
-        .current_dir(root())
-        .status()
-        .unwrap();
-    assert!(built.success());
-}
-
-fn spawn(folder: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder.join("data"))
-        .env("TIDEGATE_BOOTSTRAP_TOKEN", TOKEN)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line
-        .trim()
-        .strip_prefix("listening on http://")
-        .expect("it listens");
-    (child, address.parse().unwrap())
 }

@@ -10,9 +10,7 @@ use std::thread::{Builder, JoinHandle};
 /// How readily a thread gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivesWay {
-    /// To those who wait for an answer to a request, who are soon served, and to nobody else.
-    ToRequests,
-    /// To whatever else there is to do, but before the rest of the background: a person waits.
+    /// To whatever else there is to do, but before the rest of the background: it is waited for.
     Somewhat,
     /// To everything.
     Entirely,
@@ -21,8 +19,7 @@ pub enum GivesWay {
 impl GivesWay {
     const fn steps(self) -> i32 {
         match self {
-            Self::ToRequests => 4,
-            Self::Somewhat => 8,
+            Self::Somewhat => 10,
             Self::Entirely => 19,
         }
     }
@@ -55,7 +52,7 @@ mod tests {
     fn a_background_thread_gives_way_and_its_starter_does_not() {
         let nice = || rustix::process::nice(0).unwrap();
         let before = nice();
-        for gives_way in [GivesWay::ToRequests, GivesWay::Somewhat, GivesWay::Entirely] {
+        for gives_way in [GivesWay::Somewhat, GivesWay::Entirely] {
             let inherited = spawn("test", gives_way, move || {
                 std::thread::spawn(nice).join().unwrap()
             });

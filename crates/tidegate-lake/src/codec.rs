@@ -10,6 +10,7 @@
 
 mod columns;
 
+pub(crate) use columns::clear;
 use columns::{Reader, Writer};
 use rustc_hash::FxHashMap;
 use tidegate_metrics::{
@@ -54,25 +55,33 @@ pub enum CodecError {
 }
 
 /// An encoded batch.
-#[derive(Debug, Clone)]
-pub(crate) struct Encoded {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoded<'a> {
     /// The compressed columns.
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: &'a [u8],
     /// Bytes before compression, which the reader needs to bound its allocation.
     pub(crate) raw_bytes: usize,
 }
 
-#[derive(Default)]
-struct Interner<'e> {
+struct Interner<'e, 'w> {
     index: FxHashMap<&'e str, u64>,
-    lengths: Writer,
-    text: Writer,
+    lengths: &'w mut Writer,
+    text: &'w mut Writer,
     /// What stood at each place of the event before: events of one program say the same things in
     /// the same order, and comparing is cheaper than looking up.
     before: Vec<(&'e str, u64)>,
 }
 
-impl<'e> Interner<'e> {
+impl<'e, 'w> Interner<'e, 'w> {
+    fn new(lengths: &'w mut Writer, text: &'w mut Writer) -> Self {
+        Self {
+            index: FxHashMap::default(),
+            lengths,
+            text,
+            before: Vec::new(),
+        }
+    }
+
     /// The same as [`Self::intern`], for a text that often stands at this place.
     fn intern_at(&mut self, place: usize, text: &'e str) -> u64 {
         match self.before.get(place) {
@@ -102,60 +111,83 @@ impl<'e> Interner<'e> {
     }
 }
 
-/// Encodes events in their order.
-///
-/// # Errors
-/// [`CodecError::Compression`] if the compressor fails, which only lack of memory makes it do.
-pub(crate) fn encode(events: &[Event]) -> Result<Encoded, CodecError> {
-    let mut texts = Interner::default();
-    let mut ids = Writer::default();
-    let mut clocks = Writer::default();
-    let mut marks = Writer::default();
-    let mut names = Writer::default();
-    let mut values = Writer::default();
-    let mut pairs = Writer::default();
-    let (mut last_time, mut last_received) = (0i64, 0i64);
-    for event in events {
-        ids.bytes(&event.id.0.to_le_bytes());
-        clocks.signed(event.time_us.wrapping_sub(last_time));
-        clocks.signed(event.received_us.wrapping_sub(last_received));
-        (last_time, last_received) = (event.time_us, event.received_us);
-        marks.byte(mark(event));
-        if let Some(sent_us) = event.sent_us {
-            clocks.signed(sent_us.wrapping_sub(event.received_us));
-        }
-        if let Some(trace) = event.trace_id {
-            ids.bytes(&trace.0.to_le_bytes());
-        }
-        if let Some(value) = event.value {
-            values.bytes(&value.to_le_bytes());
-        }
-        names.unsigned(texts.intern(&event.unit));
-        names.unsigned(texts.intern_at(0, &event.name));
-        encode_pairs(event, &mut texts, &mut pairs);
+/// Columns on their way to the disk, and the compressor. Kept from one batch to the next, because
+/// memory of this size goes back to the system when it is freed and is paid for anew.
+pub(crate) struct Encoder {
+    compressor: zstd::bulk::Compressor<'static>,
+    columns: [Writer; 8],
+    raw: Writer,
+    body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").finish_non_exhaustive()
     }
-    let mut raw = Writer::default();
-    raw.byte(VERSION);
-    raw.unsigned(events.len() as u64);
-    raw.unsigned(texts.index.len() as u64);
-    for column in [
-        &texts.lengths,
-        &texts.text,
-        &ids,
-        &clocks,
-        &marks,
-        &names,
-        &values,
-        &pairs,
-    ] {
-        raw.column(column);
+}
+
+impl Encoder {
+    /// An encoder that holds nothing yet.
+    ///
+    /// # Errors
+    /// [`CodecError::Compression`] for lack of memory.
+    pub(crate) fn new() -> Result<Self, CodecError> {
+        let compressor = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).map_err(compression)?;
+        Ok(Self {
+            compressor,
+            columns: Default::default(),
+            raw: Writer::default(),
+            body: Vec::new(),
+        })
     }
-    let raw = raw.into_bytes();
-    let body = zstd::bulk::compress(&raw, COMPRESSION_LEVEL).map_err(compression)?;
-    Ok(Encoded {
-        body,
-        raw_bytes: raw.len(),
-    })
+
+    /// Encodes events in their order.
+    ///
+    /// # Errors
+    /// [`CodecError::Compression`] if the compressor fails, which only lack of memory makes it do.
+    pub(crate) fn encode(&mut self, events: &[Event]) -> Result<Encoded<'_>, CodecError> {
+        self.columns.iter_mut().for_each(Writer::clear);
+        let [lengths, text, ids, clocks, marks, names, values, pairs] = &mut self.columns;
+        let mut texts = Interner::new(lengths, text);
+        let (mut last_time, mut last_received) = (0i64, 0i64);
+        for event in events {
+            ids.bytes(&event.id.0.to_le_bytes());
+            clocks.signed(event.time_us.wrapping_sub(last_time));
+            clocks.signed(event.received_us.wrapping_sub(last_received));
+            (last_time, last_received) = (event.time_us, event.received_us);
+            marks.byte(mark(event));
+            if let Some(sent_us) = event.sent_us {
+                clocks.signed(sent_us.wrapping_sub(event.received_us));
+            }
+            if let Some(trace) = event.trace_id {
+                ids.bytes(&trace.0.to_le_bytes());
+            }
+            if let Some(value) = event.value {
+                values.bytes(&value.to_le_bytes());
+            }
+            names.unsigned(texts.intern(&event.unit));
+            names.unsigned(texts.intern_at(0, &event.name));
+            encode_pairs(event, &mut texts, pairs);
+        }
+        let text_count = texts.index.len() as u64;
+        self.raw.clear();
+        self.raw.byte(VERSION);
+        self.raw.unsigned(events.len() as u64);
+        self.raw.unsigned(text_count);
+        for column in &self.columns {
+            self.raw.column(column);
+        }
+        let raw = self.raw.as_bytes();
+        clear(&mut self.body);
+        self.body
+            .reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let compressed = self.compressor.compress_to_buffer(raw, &mut self.body);
+        compressed.map_err(compression)?;
+        Ok(Encoded {
+            body: &self.body,
+            raw_bytes: raw.len(),
+        })
+    }
 }
 
 fn compression(error: impl std::fmt::Display) -> CodecError {
@@ -179,7 +211,7 @@ fn mark(event: &Event) -> u8 {
         | bit(event.is_quarantined, IS_QUARANTINED)
 }
 
-fn encode_pairs<'e>(event: &'e Event, texts: &mut Interner<'e>, pairs: &mut Writer) {
+fn encode_pairs<'e>(event: &'e Event, texts: &mut Interner<'e, '_>, pairs: &mut Writer) {
     let mut places = 1..;
     let mut place = || places.next().unwrap_or_default();
     pairs.unsigned(event.properties.len() as u64);

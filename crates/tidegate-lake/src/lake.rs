@@ -126,6 +126,26 @@ impl Intake {
     }
 }
 
+/// Up to where answers go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Covered {
+    /// Every event below this ingest sequence is covered.
+    pub sequence: u64,
+    /// When the newest of them was received, microseconds since 1970; none if there is none.
+    pub received_until_us: Option<i64>,
+}
+
+impl Covered {
+    fn asking(self, threads: usize, given_up: &AtomicBool) -> Asking<'_> {
+        Asking {
+            threads,
+            acknowledged: self.sequence,
+            received_until_us: self.received_until_us,
+            given_up,
+        }
+    }
+}
+
 /// What housekeeping did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Housekeeping {
@@ -261,13 +281,13 @@ impl Lake {
         self.flush_until(self.intake.log.next_sequence())
     }
 
-    /// The same; returns the sequence below which every event is in files now.
+    /// The same; says what is in files now.
     ///
     /// # Errors
     /// As [`Lake::flush`].
-    pub fn flush_acknowledged(&self) -> Result<u64, ColumnError> {
-        let acknowledged = self.intake.log.next_sequence();
-        self.flush_until(acknowledged)?;
+    pub fn flush_acknowledged(&self) -> Result<Covered, ColumnError> {
+        let acknowledged = self.acknowledged();
+        self.flush_until(acknowledged.sequence)?;
         Ok(acknowledged)
     }
 
@@ -336,11 +356,10 @@ impl Lake {
     /// # Errors
     /// [`QueryError`] if the question cannot be answered as it is put, or the disk fails.
     pub fn answer(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        let acknowledged = self.flush_or_warn();
-        self.answer_flushed(query, threads, acknowledged, &NEVER)
+        self.answer_flushed(query, threads, self.flush_or_warn(), &NEVER)
     }
 
-    /// Answers from what is in files already, unless whoever asked gives up meanwhile. `acknowledged`
+    /// Answers from what is in files already, unless whoever asked gives up meanwhile. `covered`
     /// is what [`Lake::flush_acknowledged`] said before: several questions may be asked after one
     /// flush, and a thread that gives way never holds the files' lock.
     ///
@@ -350,14 +369,10 @@ impl Lake {
         &self,
         query: &Query,
         threads: usize,
-        acknowledged: u64,
+        covered: Covered,
         given_up: &AtomicBool,
     ) -> Result<Answer, QueryError> {
-        let asking = Asking {
-            threads,
-            acknowledged,
-            given_up,
-        };
+        let asking = covered.asking(threads, given_up);
         self.without_damage(|| query::answer(&self.columns, &self.kept, query, asking))
     }
 
@@ -377,20 +392,26 @@ impl Lake {
     /// # Errors
     /// As [`Lake::answer`].
     pub fn answer_in_full(&self, query: &Query, threads: usize) -> Result<Answer, QueryError> {
-        let asking = Asking {
-            threads,
-            acknowledged: self.flush_or_warn(),
-            given_up: &NEVER,
-        };
+        let asking = self.flush_or_warn().asking(threads, &NEVER);
         self.without_damage(|| query::answer_in_full(&self.columns, query, asking))
     }
 
-    fn flush_or_warn(&self) -> u64 {
-        let acknowledged = self.intake.log.next_sequence();
+    fn flush_or_warn(&self) -> Covered {
+        let acknowledged = self.acknowledged();
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "an answer lacks the newest events: they cannot be flushed");
         }
         acknowledged
+    }
+
+    fn acknowledged(&self) -> Covered {
+        let sequence = self.intake.log.next_sequence();
+        self.intake.live.wait_until(sequence);
+        let received_us = self.intake.live.watermark().received_us;
+        Covered {
+            sequence,
+            received_until_us: (received_us > 0).then_some(received_us),
+        }
     }
 
     /// Makes units one person, each pair `(unit, into)` by itself: whatever the first did or will

@@ -24,7 +24,7 @@ pub use columns::{
 pub use io::{
     DiskAlert, DiskSpace, LakeFile, LakeIo, RealDisk, SimulatedDisk, read_file, replace_file,
 };
-pub use lake::{Housekeeping, HousekeepingError, Intake, Lake, LakeOptions, OpenError};
+pub use lake::{Covered, Housekeeping, HousekeepingError, Intake, Lake, LakeOptions, OpenError};
 pub use live::{LiveError, LiveFollower};
 pub use log::{
     AppendError, Appended, CommitSink, Committed, EventLog, LogError, LogHealth, LogOptions,

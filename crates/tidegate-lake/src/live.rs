@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tidegate_metrics::{LiveAggregates, LiveLimits, MarkError, PhaseCounts, PhaseMark, Watermark};
 
 const CHECKPOINT: &str = "live.checkpoint";
@@ -27,6 +28,8 @@ const MARKS_SEAL: Seal = Seal {
     magic: *b"TGMARKS\0",
     version: 1,
 };
+/// How often whoever waits looks whether counting goes on.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const QUEUE: usize = 256;
 
 /// Why live aggregates cannot do what was asked.
@@ -307,11 +310,9 @@ impl LiveFollower {
     pub fn wait_until(&self, sequence: u64) {
         let mut state = self.shared.state();
         while state.aggregates.watermark().sequence < sequence && self.is_counting() {
-            state = self
-                .shared
-                .advanced
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            // A thread that breaks off tells nobody, so it is looked after now and then.
+            let waited = self.shared.advanced.wait_timeout(state, LOOK_EVERY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -73,7 +73,7 @@ impl Default for LogOptions {
             reserve_bytes: 512 << 20,
             recent_ids: 4_000_000,
             free_segments: 2,
-            recent_bytes: 192 << 20,
+            recent_bytes: 320 << 20,
         }
     }
 }

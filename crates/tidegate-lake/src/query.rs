@@ -65,6 +65,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) threads: usize,
     /// Every event below this ingest sequence is acknowledged.
     pub(crate) acknowledged: u64,
+    /// When the newest event was received, as far as it is known.
+    pub(crate) received_until_us: Option<i64>,
     /// Whether whoever asked has given up; looked at between days of a bucket.
     pub(crate) given_up: &'a AtomicBool,
 }
@@ -107,17 +109,7 @@ pub(crate) fn answer_in_full(
     let state = store.state();
     let names = Names::default();
     let run = Run::over(store, &state, query, &names, asking);
-    let data_end_us = match query {
-        // Whether a period is over does not depend on the days that were asked for.
-        Query::Usage { .. }
-        | Query::Adoption { .. }
-        | Query::Retention { .. }
-        | Query::Lifecycle { .. } => {
-            let files = state.files.values();
-            files.filter_map(|file| file.last_time_us).max()
-        }
-        Query::UnitMetric { .. } | Query::Journey { .. } => run.data_end_us(),
-    };
+    let data_end_us = run.data_end_us();
     let missing = run.missing();
     let workers = run.all_buckets(asking.threads)?;
     let events = workers.iter().map(|worker| worker.events).sum();
@@ -130,6 +122,7 @@ pub(crate) fn answer_in_full(
         aliases: state.aliases.version(),
         acknowledged: asking.acknowledged,
         data_end_us,
+        received_until_us: asking.received_until_us,
         events,
         missing,
     })

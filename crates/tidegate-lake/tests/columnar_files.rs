@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use tidegate_lake::{
-    ColumnOptions, Lake, LakeFile, LakeIo, LakeOptions, LogOptions, RealDisk, Rows, SimulatedDisk,
+    ColumnError, ColumnOptions, CompactionReport, Lake, LakeFile, LakeIo, LakeOptions, LogOptions,
+    RealDisk, Rows, SimulatedDisk,
 };
 use tidegate_metrics::{Arrival, Event, Limits, parse_events};
 
@@ -626,8 +627,30 @@ impl LakeIo for Halting {
     }
 }
 
-#[test]
-fn flushes_and_answers_go_on_while_a_compaction_is_at_the_disk() {
+impl Halting {
+    /// Lets a compaction of the lake begin its first file, does something, and lets it go on.
+    fn while_compacting(
+        &self,
+        lake: &Lake,
+        meanwhile: impl FnOnce(),
+    ) -> Result<CompactionReport, ColumnError> {
+        let (halted, is_halted) = sync_channel(1);
+        let (release, released) = sync_channel(1);
+        *self.gate.halted.lock().unwrap() = Some(halted);
+        *self.gate.release.lock().unwrap() = Some(released);
+        self.gate.is_armed.store(true, Ordering::Release);
+        std::thread::scope(|scope| {
+            let compacting = scope.spawn(|| lake.columns().compact());
+            is_halted.recv().unwrap();
+            meanwhile();
+            release.send(()).unwrap();
+            compacting.join().unwrap()
+        })
+    }
+}
+
+/// A lake over a disk that can be halted, with four files of each day.
+fn halting() -> (Halting, Lake) {
     let disk = Halting {
         disk: SimulatedDisk::new(),
         gate: Arc::default(),
@@ -637,23 +660,49 @@ fn flushes_and_answers_go_on_while_a_compaction_is_at_the_disk() {
         lake.append(events(part * 20..part * 20 + 20)).unwrap();
         lake.flush().unwrap();
     }
-    let (halted, is_halted) = sync_channel(1);
-    let (release, released) = sync_channel(1);
-    *disk.gate.halted.lock().unwrap() = Some(halted);
-    *disk.gate.release.lock().unwrap() = Some(released);
-    disk.gate.is_armed.store(true, Ordering::Release);
-    std::thread::scope(|scope| {
-        let compacting = scope.spawn(|| lake.columns().compact());
-        is_halted.recv().unwrap();
+    (disk, lake)
+}
+
+#[test]
+fn flushes_and_answers_go_on_while_a_compaction_is_at_the_disk() {
+    let (disk, lake) = halting();
+    disk.while_compacting(&lake, || {
         lake.append(events(80..120)).unwrap();
         assert_eq!(lake.flush().unwrap(), 40);
         assert_eq!(values(&lake), values_of(0..120));
         assert_eq!(lake.verify(&mut |_, _| {}).unwrap().events, 120);
-        release.send(()).unwrap();
-        compacting.join().unwrap().unwrap();
-    });
+    })
+    .unwrap();
     assert_eq!(values(&lake), values_of(0..120));
     assert!(lake.verify(&mut |_, _| {}).unwrap().problems.is_empty());
+    lake.columns().compact().unwrap();
+    assert_eq!(lake.columns().state().files.len(), 3);
+}
+
+#[test]
+fn a_file_set_apart_while_it_is_merged_is_neither_lost_nor_doubled() {
+    let (disk, lake) = halting();
+    let file = lake.columns().state().files.keys().next().unwrap().clone();
+    let flip = |dir: &str| {
+        let path = Path::new(DIR).join(dir).join(&file);
+        disk.disk.flip_bit(&path, 100, 0).unwrap();
+    };
+    let merged = disk.while_compacting(&lake, || {
+        flip("events");
+        assert_eq!(lake.verify(&mut |_, _| {}).unwrap().set_apart.len(), 1);
+    });
+    // It had begun with the file, which is not where it was.
+    assert!(merged.unwrap_err().to_string().contains(&file));
+    let left = values(&lake);
+    assert!(left.len() < 80 && left.len() > 70, "{left:?}");
+    lake.columns().compact().unwrap();
+    assert_eq!(values(&lake), left);
+    flip("damaged");
+    assert_eq!(lake.verify(&mut |_, _| {}).unwrap().taken_back, [file]);
+    assert_eq!(values(&lake), values_of(0..80));
+    lake.columns().compact().unwrap();
+    assert_eq!(values(&lake), values_of(0..80));
+    assert_eq!(lake.verify(&mut |_, _| {}).unwrap().duplicates, 0);
 }
 
 /// DuckDB opens the files as they stand. Runs where a Python with the package `duckdb` is named

@@ -116,6 +116,7 @@ fn queries() -> Vec<Query> {
         },
         Query::Lifecycle {
             events: Vec::new(),
+            by: None,
             days: DAYS,
             period_days: 1,
         },
@@ -256,6 +257,26 @@ fn what_the_system_lacks_for_a_moment_is_no_damage() {
     assert_eq!(lake.verify(&mut |_, _| {}).unwrap().set_apart.len(), 1);
     disk.fail_reads(&path_aside(&file), false).unwrap();
     assert_eq!(lake.verify(&mut |_, _| {}).unwrap().taken_back.len(), 1);
+}
+
+#[test]
+fn a_disk_without_room_hides_no_damage() {
+    let disk = SimulatedDisk::new();
+    let lake = lake_on(&disk);
+    let file = file_of(&lake, FIRST_DAY);
+    break_end(&disk, &path_of(&file), &file);
+    disk.set_capacity(Some(0));
+    let report = lake.verify(&mut |_, _| {}).unwrap();
+    assert_eq!(report.set_apart, []);
+    let [problem] = report.elsewhere() else {
+        panic!("{report:?}");
+    };
+    assert!(
+        problem.contains(&file.name) && problem.contains("checksum"),
+        "{problem}"
+    );
+    disk.set_capacity(None);
+    assert_eq!(lake.verify(&mut |_, _| {}).unwrap().set_apart.len(), 1);
 }
 
 #[test]

@@ -140,11 +140,24 @@ fn queries() -> Vec<Query> {
         },
         Query::Lifecycle {
             events: Vec::new(),
+            by: None,
             days: Days {
                 first: FIRST_DAY + 1,
                 last: FIRST_DAY + 4,
             },
             period_days: 2,
+        },
+        Query::Lifecycle {
+            events: Vec::new(),
+            by: Some(by(Some("country"))),
+            days,
+            period_days: 1,
+        },
+        Query::Lifecycle {
+            events: events(),
+            by: Some(by(None)),
+            days,
+            period_days: 1,
         },
     ]
 }

@@ -39,7 +39,7 @@ pub use journey::{
     JourneyGroup, JourneyKey, JourneyMemory, JourneyReport, MAX_EXCLUSIONS, MAX_STEPS, Reentry,
     Step, StepOrder, TimedFrom,
 };
-pub use lifecycle::{Lifecycle, LifecycleCell};
+pub use lifecycle::{Lifecycle, LifecycleCell, LifecycleKey};
 pub use live::{
     ArmCounts, Incomplete, LatencyHistogram, LiveAggregates, LiveLimits, MAX_RUNGS, MarkError,
     PhaseCounts, PhaseMark, RungCounts, TrackCounts, ValueMoments, Watermark,

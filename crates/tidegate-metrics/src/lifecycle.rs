@@ -5,8 +5,11 @@
 //! it was only earlier; a unit that was active in the period before and is not in this one is
 //! *dormant* in it. Activity before the start counts as earlier activity, so nobody is new twice:
 //! whoever folds must be given everything there is. Stickiness is on how many days of a period its
-//! active units were active. Both need events in time order per unit, and are sums over buckets.
+//! active units were active. By arm, a unit's life begins with its first exposure: what it did
+//! before counts nowhere, and it is new in the period in which it first does something after.
+//! Both need events in the order of days per unit, and are sums over buckets.
 
+use crate::exposure::{Arms, Assignment};
 use crate::journey::ClassifiedEvent;
 use crate::query::Days;
 use std::collections::BTreeMap;
@@ -46,11 +49,24 @@ impl LifecycleCell {
     }
 }
 
-/// Every period, counted from the start.
+/// Where a cell lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LifecycleKey {
+    /// The period, counted from the start.
+    pub period: i64,
+    /// Number of the variant.
+    pub variant: u32,
+    /// Number of the segment.
+    pub segment: u32,
+}
+
+/// Every period, of everyone or by arm.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// The periods with active or dormant units.
-    pub cells: BTreeMap<i64, LifecycleCell>,
+    pub cells: BTreeMap<LifecycleKey, LifecycleCell>,
+    /// Units excluded because they were exposed to two variants.
+    pub mixed_units: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,19 +77,21 @@ struct Seen {
 }
 
 impl Lifecycle {
-    /// Counts one bucket of `units` units. Events with `matched` other than 0 are activity and come
-    /// in time order, those before the first of `days` included; periods are `period_days` long.
+    /// Counts one bucket. Events with `matched` other than 0 are activity, from when their unit
+    /// counts on, and come in the order of days, those before the first of `days` included; periods
+    /// are `period_days` long.
     #[must_use]
-    pub fn of(
-        units: usize,
+    pub fn of<'a>(
+        arms: impl Into<Arms<'a>>,
         days: Days,
         period_days: u32,
         events: impl IntoIterator<Item = ClassifiedEvent>,
     ) -> Self {
+        let arms = arms.into();
         let length = i64::from(period_days.max(1));
         let period_of = |day: i64| day.saturating_sub(days.first).div_euclid(length);
         let last = period_of(days.last);
-        let mut seen: Vec<Option<Seen>> = vec![None; units];
+        let mut seen: Vec<Option<Seen>> = vec![None; arms.units()];
         let mut lifecycle = Self::default();
         for event in events.into_iter().filter(|event| event.matched != 0) {
             let day = event.time_us.div_euclid(DAY_US);
@@ -81,6 +99,9 @@ impl Lifecycle {
             let Some(unit) = seen.get_mut(at).filter(|_| day <= days.last) else {
                 continue;
             };
+            if arms.since_us(at).is_none_or(|since| event.time_us < since) {
+                continue;
+            }
             let period = period_of(day);
             match unit {
                 Some(known) if known.period == period => {
@@ -88,7 +109,8 @@ impl Lifecycle {
                     known.day = day;
                 }
                 _ => {
-                    lifecycle.leave(*unit, Some(period), last);
+                    let arm = arms.of(at).unwrap_or(Assignment::EVERYONE);
+                    lifecycle.leave(arm, *unit, Some(period), last);
                     *unit = Some(Seen {
                         period,
                         day,
@@ -97,28 +119,30 @@ impl Lifecycle {
                 }
             }
         }
-        for unit in seen {
-            lifecycle.leave(unit, None, last);
+        for (at, unit) in seen.into_iter().enumerate() {
+            let arm = arms.of(at).unwrap_or(Assignment::EVERYONE);
+            lifecycle.leave(arm, unit, None, last);
+            lifecycle.mixed_units += u64::from(arm.is_mixed);
         }
         lifecycle
     }
 
     /// Counts what a unit was in the period it leaves, and what it is until the next it is active
     /// in.
-    fn leave(&mut self, seen: Option<Seen>, next: Option<i64>, last: i64) {
+    fn leave(&mut self, arm: Assignment, seen: Option<Seen>, next: Option<i64>, last: i64) {
         if let Some(seen) = seen {
-            if let Some(cell) = self.within(seen.period, last) {
+            if let Some(cell) = self.within(arm, seen.period, last) {
                 *cell.by_days.entry(seen.days).or_default() += 1;
             }
             let after = seen.period + 1;
             if next != Some(after)
-                && let Some(cell) = self.within(after, last)
+                && let Some(cell) = self.within(arm, after, last)
             {
                 cell.dormant += 1;
             }
         }
         let Some(next) = next else { return };
-        let Some(cell) = self.within(next, last) else {
+        let Some(cell) = self.within(arm, next, last) else {
             return;
         };
         match seen {
@@ -128,23 +152,30 @@ impl Lifecycle {
         }
     }
 
-    fn within(&mut self, period: i64, last: i64) -> Option<&mut LifecycleCell> {
+    fn within(&mut self, arm: Assignment, period: i64, last: i64) -> Option<&mut LifecycleCell> {
+        let key = LifecycleKey {
+            period,
+            variant: arm.variant,
+            segment: arm.segment,
+        };
         (0..=last)
             .contains(&period)
-            .then(|| self.cells.entry(period).or_default())
+            .then(|| self.cells.entry(key).or_default())
     }
 
     /// Adds another bucket.
     pub fn merge(&mut self, other: &Self) {
-        for (period, cell) in &other.cells {
-            self.cells.entry(*period).or_default().merge(cell);
+        for (key, cell) in &other.cells {
+            self.cells.entry(*key).or_default().merge(cell);
         }
+        self.mixed_units += other.mixed_units;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exposure::{ExposureEvent, assign_units};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -159,7 +190,20 @@ mod tests {
             length in 1u32..5,
             count in 1i64..14,
             split in 0u32..6,
+            exposures in prop::collection::vec((0u32..6, 0i64..30, 1u32..3), 0..9),
+            is_by_arm in any::<bool>(),
         ) {
+            let exposures = exposures.into_iter().map(|(unit, half_day, variant)| ExposureEvent {
+                unit,
+                time_us: half_day * DAY_US / 2,
+                variant,
+                segment: 7,
+            });
+            let assignments = assign_units(6, exposures);
+            let arms = match is_by_arm {
+                true => Arms::Exposed(&assignments),
+                false => Arms::Everyone(6),
+            };
             let mut events = events;
             events.sort_by_key(|(_, half_day, _)| *half_day);
             let classified = |is_first: bool| {
@@ -172,15 +216,21 @@ mod tests {
                 })
             };
             let days = Days { first, last: first + count - 1 };
-            let mut found = Lifecycle::of(6, days, length, classified(true));
-            found.merge(&Lifecycle::of(6, days, length, classified(false)));
+            let mut found = Lifecycle::of(arms, days, length, classified(true));
+            found.merge(&Lifecycle::of(arms, days, length, classified(false)));
+            let mixed = assignments.iter().filter(|unit| is_by_arm && unit.is_mixed).count();
+            prop_assert_eq!(std::mem::take(&mut found.mixed_units), 2 * mixed as u64);
             let length = i64::from(length);
             let period = |day: i64| (day - first).div_euclid(length);
             let mut expected = Lifecycle::default();
             for unit in 0..6 {
+                let at = usize::try_from(unit).unwrap();
+                let Some(since_us) = arms.since_us(at) else { continue };
+                let arm = arms.of(at).unwrap();
                 let active: BTreeSet<i64> = events
                     .iter()
                     .filter(|event| event.0 == unit && event.2 != 0)
+                    .filter(|event| event.1 * DAY_US / 2 >= since_us)
                     .map(|event| event.1 / 2)
                     .filter(|day| *day <= days.last)
                     .collect();
@@ -192,7 +242,12 @@ mod tests {
                     if !is_active && !was_active {
                         continue;
                     }
-                    let cell = expected.cells.entry(here).or_default();
+                    let key = LifecycleKey {
+                        period: here,
+                        variant: arm.variant,
+                        segment: arm.segment,
+                    };
+                    let cell = expected.cells.entry(key).or_default();
                     match (is_active, was_active, was_ever) {
                         (false, _, _) => cell.dormant += 1,
                         (true, true, _) => cell.returning += 1,

@@ -92,11 +92,15 @@ pub enum Query {
         /// Days in a period.
         period_days: u32,
     },
-    /// Who is new, stays, comes back and leaves, by period.
+    /// Who is new, stays, comes back and leaves, by period, of everyone or by arm.
     Lifecycle {
         /// What counts as activity; empty means any event.
         #[serde(default)]
         events: Vec<EventFilter>,
+        /// The groups; without them all units are one. By arm, units count from their first
+        /// exposure, whenever it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Grouping>,
         /// The days shown; periods are counted from the first. Earlier days are read too, for who
         /// was there before.
         days: Days,
@@ -138,6 +142,9 @@ pub struct Answer {
     pub acknowledged: u64,
     /// The latest event time covered, microseconds since 1970; `None` without events.
     pub data_end_us: Option<i64>,
+    /// When the newest of the events covered was received, microseconds since 1970: what ended
+    /// before is over, though more may come late. `None` where nobody knows.
+    pub received_until_us: Option<i64>,
     /// Events read.
     pub events: u64,
     /// Files of the days asked about that the answer goes without.
@@ -233,8 +240,10 @@ impl Query {
     pub fn grouping(&self) -> Option<&Grouping> {
         match self {
             Self::UnitMetric { by, .. } => Some(by),
-            Self::Journey { by, .. } | Self::Adoption { by, .. } => by.as_ref(),
-            Self::Usage { .. } | Self::Retention { .. } | Self::Lifecycle { .. } => None,
+            Self::Journey { by, .. } | Self::Adoption { by, .. } | Self::Lifecycle { by, .. } => {
+                by.as_ref()
+            }
+            Self::Usage { .. } | Self::Retention { .. } => None,
         }
     }
 }

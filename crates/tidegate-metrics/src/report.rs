@@ -20,7 +20,7 @@ use crate::event::id::EventId;
 use crate::event::rfc3339::format_rfc3339;
 use crate::query::{Answer, Days, MissingFile, Query};
 pub use activity::{AdoptionReport, RetentionReport, adoption_report, retention_report};
-pub use comparing::{Comparing, Figures, GroupPlan, Interval, ReportMethod, SharesAre};
+pub use comparing::{Comparing, GroupPlan, Interval, ReportMethod, SharesAre};
 pub use journey::{JourneyTable, journey_report};
 pub use lifecycle::{LifecycleReport, lifecycle_report, stickiness_report};
 pub use metric::{MetricReport, metric_report};
@@ -105,6 +105,8 @@ pub struct ComputedFrom {
     pub to: Option<String>,
     /// The latest event time covered.
     pub data_end: Option<String>,
+    /// When the newest event covered was received: days that ended before are over.
+    pub received_until: Option<String>,
 }
 
 /// What a report's numbers lack.
@@ -178,6 +180,7 @@ impl Ground {
                 from: (days.first > Days::ALL.first).then(|| day_text(days.first)),
                 to: (days.last < Days::ALL.last).then(|| day_text(days.last)),
                 data_end: answer.data_end_us.map(format_rfc3339),
+                received_until: answer.received_until_us.map(format_rfc3339),
             },
             definition: DefinitionUsed {
                 subject,
@@ -193,6 +196,12 @@ impl Ground {
 fn day_text(day: i64) -> String {
     let time = format_rfc3339(day.saturating_mul(DAY_US));
     time.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// Whether everything before a UTC day was over when the newest event covered was received.
+fn is_over_before(day: i64, answer: &Answer) -> bool {
+    let until = answer.received_until_us;
+    until.is_some_and(|until| day.saturating_mul(DAY_US) <= until)
 }
 
 /// The text of a segment; `None` for units without the property.

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_lake::{Lake, QueryError};
+use tidegate_lake::{Covered, Lake, QueryError};
 use tidegate_metrics::report::{
     ReportError, Subject, adoption_report, journey_report, lifecycle_report, metric_report,
     retention_report, stickiness_report,
@@ -20,6 +20,7 @@ use tidegate_metrics::{
     Answer, DefinitionProblem, EventFilter, EventKind, Grouping, JourneyDefinition,
     MetricDefinition, Query,
 };
+use tidegate_stats::StatsError;
 
 use crate::app::{AppError, Violation};
 use parameters::Violations;
@@ -41,20 +42,28 @@ pub struct Source<'a> {
     pub lake: &'a Lake,
     /// The shares the flag in question has served.
     pub served: &'a Served,
-    /// Every event below this ingest sequence is in the lake's files.
-    pub acknowledged: u64,
+    /// What is in the lake's files.
+    pub covered: Covered,
     /// Whether whoever asked has given up.
     pub given_up: &'a AtomicBool,
 }
 
 impl<'a> Source<'a> {
-    /// A lake by itself, of which everything below a sequence is in files.
+    /// A lake by itself, of which everything acknowledged is brought into files first.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn of(lake: &'a Lake) -> Result<Self, AppError> {
+        flush(lake).map(|covered| Self::flushed(lake, covered))
+    }
+
+    /// A lake by itself, of which so much is in files.
     #[must_use]
-    pub fn of(lake: &'a Lake, acknowledged: u64) -> Self {
+    pub fn flushed(lake: &'a Lake, covered: Covered) -> Self {
         Self {
             lake,
             served: &Served::Unknown,
-            acknowledged,
+            covered,
             given_up: &NEVER,
         }
     }
@@ -65,7 +74,7 @@ impl<'a> Source<'a> {
 ///
 /// # Errors
 /// Files that cannot be written.
-pub(crate) fn flush(lake: &Lake) -> Result<u64, AppError> {
+pub(crate) fn flush(lake: &Lake) -> Result<Covered, AppError> {
     lake.flush_acknowledged()
         .map_err(|error| unreadable(&error))
 }
@@ -108,7 +117,7 @@ pub fn metric(
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     let metric = wrong.of(MetricDefinition::from_json(&stored.spec).map_err(refused));
     wrong.of(asked.only(&COMPARING, &["shares"]));
     let needed = || {
@@ -134,7 +143,7 @@ pub fn journey(
     stored: &StoredDefinition,
     asked: &ReportParameters,
 ) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     let journey = wrong.of(JourneyDefinition::from_json(&stored.spec).map_err(refused));
     wrong.of(asked.only(&COMPARING, &[]));
     let (by, days) = (wrong.of(grouping(asked)), wrong.of(asked.days()));
@@ -151,9 +160,9 @@ pub fn journey(
 /// # Errors
 /// As [`metric`].
 pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
+    let mut wrong = Violations::of_question(asked);
     wrong.of(asked.only(&["flag", "segment", "from", "to"], &["events", "period"]));
-    let mut events = asked.events();
+    let mut events = wrong.of(asked.events()).unwrap_or_default();
     if let Some(flag) = asked.flag.as_deref().filter(|_| events.is_empty()) {
         // A feature's own adoption: who met it.
         events.push(EventFilter {
@@ -186,15 +195,23 @@ pub fn usage(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppE
 /// # Errors
 /// As [`metric`].
 pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, AppError> {
-    let mut wrong = Violations::default();
-    wrong.of(asked.only(&["from", "to"], &["events", "period", "alpha", "show"]));
-    let days = wrong.of(asked.days_back_from(last_day(source.lake), 84));
-    let period_days = wrong.of(asked.period_days(7));
-    let comparing = wrong.of(asked.comparing(&Served::Unknown));
-    let events = Some(asked.events());
-    let (events, days, period_days, comparing) =
-        wrong.none(events.zip(days).zip(period_days).zip(comparing))?;
+    let mut wrong = Violations::of_question(asked);
     let view = asked.show.unwrap_or_default();
+    let dividing: &[&str] = match view {
+        RetentionView::Cohorts => &[],
+        RetentionView::Lifecycle | RetentionView::Stickiness => &["flag", "segment"],
+    };
+    let taken = ["from", "to", "events", "period", "alpha", "show"];
+    wrong.of(asked.only(&taken, dividing));
+    flush(source.lake)?;
+    let last_day = last_day(source.lake);
+    let days = wrong.of(asked.days_back_from(last_day, 84));
+    let period_days = wrong.of(asked.period_days_of_pairs(7, days));
+    let comparing = wrong.of(asked.comparing(&Served::Unknown));
+    let events = wrong.of(asked.events());
+    let by = wrong.of(grouping(asked));
+    let ((events, by), days, period_days, comparing) =
+        wrong.none(events.zip(by).zip(days).zip(period_days).zip(comparing))?;
     let query = match view {
         RetentionView::Cohorts => Query::Retention {
             events,
@@ -203,6 +220,7 @@ pub fn retention(source: Source<'_>, asked: &ReportParameters) -> Result<Value, 
         },
         RetentionView::Lifecycle | RetentionView::Stickiness => Query::Lifecycle {
             events,
+            by,
             days,
             period_days,
         },
@@ -280,7 +298,7 @@ fn answer(source: Source<'_>, query: &Query) -> Result<Answer, AppError> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let answer = source
         .lake
-        .answer_flushed(query, threads, source.acknowledged, source.given_up);
+        .answer_flushed(query, threads, source.covered, source.given_up);
     answer.map_err(|error| match error {
         QueryError::GivenUp => AppError::Unavailable {
             reason: error.to_string(),
@@ -308,6 +326,9 @@ fn unreportable(error: &ReportError) -> AppError {
     let pointer = match error {
         ReportError::NoControl { .. } => "/query/control",
         ReportError::Shares { .. } => "/query/shares",
+        ReportError::Statistics(StatsError::Option { name, .. }) => {
+            return AppError::invalid(&format!("/query/{name}"), "out-of-range", error.to_string());
+        }
         ReportError::Statistics(_) | ReportError::Plan(_) | ReportError::Mismatch => "",
     };
     AppError::invalid(pointer, "no-report", error.to_string())

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod error;
 pub mod exact;
 pub mod exact_sum;
+pub mod figures;
 pub mod fixed;
 pub mod moments;
 pub mod noninferiority;

@@ -14,7 +14,9 @@ use serde_json::Value;
 use tidegate_rollout::RolloutSpec;
 use tidegate_rollout::forecast::{Traffic, forecast};
 use tidegate_rollout::simulate::{Shape, SimulationReport, Workload, simulate};
+use tidegate_server::rollouts::GuardSource;
 
+use crate::nearest::nearest;
 use crate::output::{self, Format, OutputArguments};
 
 /// Plans are small; whatever is larger is not a plan.
@@ -129,7 +131,30 @@ fn read_plan(path: &Path) -> Result<RolloutSpec> {
     let document: Value = serde_norway::from_str(&text)
         .with_context(|| format!("read {} as YAML or JSON", path.display()))?;
     let spec = document.get("spec").unwrap_or(&document);
-    RolloutSpec::from_json(spec).map_err(|error| anyhow!("{}: {error}", path.display()))
+    let spec =
+        RolloutSpec::from_json(spec).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let unmeasured = unmeasured(&spec);
+    if !unmeasured.is_empty() {
+        bail!("{}: {}", path.display(), unmeasured.join("; "));
+    }
+    Ok(spec)
+}
+
+/// What is to be said of guards on metrics that nobody measures.
+fn unmeasured(spec: &RolloutSpec) -> Vec<String> {
+    let guards = spec.guards.iter().enumerate();
+    let wrong = guards.filter(|(_, guard)| GuardSource::of(&guard.metric).is_none());
+    wrong
+        .map(|(index, guard)| {
+            let family = guard.metric.split('/').next().unwrap_or_default();
+            let cure = match nearest(family, GuardSource::FAMILIES) {
+                Some(known) if known != family => format!("did you mean {known:?}?"),
+                _ => GuardSource::NAMES.to_owned(),
+            };
+            let metric = &guard.metric;
+            format!("/guards/{index}/metric: metric {metric:?} is not measured; {cure}")
+        })
+        .collect()
 }
 
 fn print(spec: &RolloutSpec, report: &SimulationReport) {

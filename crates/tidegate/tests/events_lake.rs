@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 use support::wire::try_request;
 use support::{ADMIN, Server, configured, tidegate, until};
+use tidegate_lake::{LakeState, RealDisk};
 
 /// Events `numbers`, one per unit, as the native door takes them.
 fn events(numbers: std::ops::Range<u64>) -> Value {
@@ -168,13 +169,12 @@ fn two_days() -> Value {
 #[test]
 fn a_damaged_file_is_set_apart_named_in_reports_and_taken_back_when_it_is_restored() {
     let folder = tempfile::tempdir().unwrap();
-    let events = folder.path().join("events/default/events");
+    let project = folder.path().join("events/default");
+    // The one that is part of the lake; a merge may have left another.
     let file_of = |day: &str| {
-        let mut files = std::fs::read_dir(&events)
-            .unwrap()
-            .map(|file| file.unwrap().path());
-        let is_of = |file: &std::path::PathBuf| file.to_str().unwrap().contains(day);
-        files.find(is_of).unwrap()
+        let state = LakeState::read(&RealDisk, &project).unwrap().unwrap();
+        let name = state.files.into_keys().find(|name| name.starts_with(day));
+        project.join("events").join(name.unwrap())
     };
     let usage = |server: &Server, from: &str| {
         let days = ["--from", from, "--to", "2026-06-02", "-o", "json"];
@@ -240,6 +240,8 @@ fn a_damaged_file_is_set_apart_named_in_reports_and_taken_back_when_it_is_restor
         (lake["state"] == "open").then(|| lake["damage"].clone())
     });
     assert!(damage[0].as_str().unwrap().contains(name), "{damage}");
+    let gauge = "tidegate_lake_damage{project=\"default\"}";
+    assert_eq!(server.counter(gauge), 1);
     std::fs::write(&file, copy).unwrap();
     let (is_well, verified) = said(&server.run(&["events", "verify", "-o", "json"]));
     assert!(is_well && verified["events"] == 21, "{verified}");
@@ -278,7 +280,15 @@ fn an_erased_unit_is_gone_and_the_audit_does_not_name_it() {
     let server = Server::serve(folder.path());
     send(&server, 0..50);
     wait_for_watermark(&server, 50);
-    let erase = ["events", "erase", "--unit", "user-7", "-o", "json"];
+    let erase = ["events", "erase", "--unit", "user-7", "--yes", "-o", "json"];
+    // A script is asked as a person is.
+    let unsure = server.run(&erase[..4]);
+    let complaint = String::from_utf8_lossy(&unsure.stderr).into_owned();
+    assert!(
+        !unsure.status.success() && complaint.contains("--yes"),
+        "{complaint}"
+    );
+    assert_eq!(lake(&server)["rows"], 50);
     let (is_well, receipt) = said(&server.run(&erase));
     assert!(is_well, "{receipt}");
     assert_eq!(receipt["rows_erased"], 1);
@@ -325,7 +335,7 @@ fn an_erasure_reaches_what_waits_for_its_trace() {
         assert_eq!(answer.status, 200, "{answer}");
     }
     for (unit, rows, left) in [("user-7", 2, 1), ("nobody-else-knows", 1, 0)] {
-        let erase = ["events", "erase", "--unit", unit, "-o", "json"];
+        let erase = ["events", "erase", "--unit", unit, "--yes", "-o", "json"];
         let (is_well, receipt) = said(&server.run(&erase));
         assert!(is_well, "{receipt}");
         assert_eq!(

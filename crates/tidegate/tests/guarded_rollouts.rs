@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::locked::LockedDatabase;
-use support::{Server, configured, until};
+use support::{Server, configured, tidegate, until};
 use tidegate_store::{ProjectKey, SqliteOptions, SqliteStore, StreamStore as _};
 
 const ROLLOUTS: &str = "/api/v1/projects/default/rollouts";
@@ -364,5 +364,41 @@ fn a_rollback_is_applied_once_whenever_the_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..configured("TIDEGATE_ROLLBACK_KILLS", 6) {
         one_kill(folder.path(), round);
+    }
+}
+
+#[test]
+fn a_plan_whose_metric_nobody_measures_is_not_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    let play = |metrics: &[&str]| {
+        let guard =
+            |metric: &&str| json!({"metric": metric, "direction": "increase", "margin": 0.5});
+        let guards: Vec<Value> = metrics.iter().map(guard).collect();
+        let stages =
+            json!([{"share_bp": 1000, "min_seconds": 60}, {"share_bp": 10000, "min_seconds": 60}]);
+        let spec = json!({"flag": "f", "treatment": "on", "control": "off", "reason": "a test",
+            "stages": stages, "guards": guards});
+        std::fs::write(&plan, spec.to_string()).unwrap();
+        let arguments = ["--traffic", "5", "--error-rate", "0.1", "--histories", "1"];
+        let mut command = tidegate();
+        command
+            .args(["rollout", "simulate", "-f"])
+            .arg(&plan)
+            .args(arguments);
+        let output = command.output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), complaint)
+    };
+    let (is_played, complaint) = play(&["errors/checkout"]);
+    assert!(is_played, "{complaint}");
+    let (is_played, complaint) = play(&["erors", "conversions", "speed"]);
+    assert!(!is_played);
+    for said in [
+        "/guards/0/metric: metric \"erors\" is not measured; did you mean \"errors\"?",
+        "/guards/1/metric: metric \"conversions\" is not measured; guards can be",
+        "/guards/2/metric: metric \"speed\" is not measured; guards can be",
+    ] {
+        assert!(complaint.contains(said), "{complaint}");
     }
 }

@@ -9,6 +9,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::Server;
+use tidegate_metrics::parse_rfc3339;
 
 const METRIC: &str = "/api/v1/projects/default/metrics/revenue";
 
@@ -192,6 +193,57 @@ fn everything_wrong_with_a_question_is_said_at_once() {
         ]
     );
     assert_eq!(pointers("reports/retention?show=all"), ["/query/show"]);
+    // What cannot be read is said with what is out of range, and each place once.
+    assert_eq!(
+        pointers(
+            "metrics/revenue/report?flag=f&alpha=x&tune_at=0&prior_sd=-1&period=day&from=June&colour=red"
+        ),
+        [
+            "/query/alpha",
+            "/query/colour",
+            "/query/period",
+            "/query/from",
+            "/query/tune_at",
+            "/query/prior_sd"
+        ]
+    );
+    assert_eq!(
+        pointers("metrics/revenue/report?flag=f&method=guess&n_max=many&looks=3&alpha=0.9"),
+        ["/query/method", "/query/n_max", "/query/alpha"]
+    );
+    let journey = json!({"steps": ["a", "b"]});
+    let path = "/api/v1/projects/default/journeys/checkout";
+    server.admin("PUT", path, &[("if-none-match", "*")], &journey);
+    assert_eq!(
+        pointers("journeys/checkout/report?alpha=9&tune_at=x&prior_sd=0&shares=on=1&segment=s"),
+        [
+            "/query/tune_at",
+            "/query/shares",
+            "/query/segment",
+            "/query/alpha",
+            "/query/prior_sd"
+        ]
+    );
+    let many = vec!["e"; 257].join(",");
+    assert_eq!(
+        pointers(&format!("reports/usage?events={many}&period=0&alpha=1")),
+        ["/query/alpha", "/query/events", "/query/period"]
+    );
+    assert_eq!(
+        pointers("reports/retention?alpha=2&period=0&from=never&looks=x&segment=s"),
+        [
+            "/query/looks",
+            "/query/segment",
+            "/query/from",
+            "/query/period",
+            "/query/alpha"
+        ]
+    );
+    assert_eq!(pointers("reports/retention?flag=f"), ["/query/flag"]);
+    assert_eq!(
+        pointers("reports/retention?from=2000-01-01&to=2026-01-01&period=day"),
+        ["/query/period"]
+    );
     assert_eq!(
         pointers("metrics/revenue/report?flag=f&looks=5&last_look=true"),
         ["/query/looks", "/query/last_look"]
@@ -243,6 +295,11 @@ fn visits() -> Vec<Value> {
     events
 }
 
+/// New, returning, resurrecting and dormant units of a row.
+fn kinds(row: &Value) -> [u64; 4] {
+    ["new", "returning", "resurrecting", "dormant"].map(|kind| row[kind].as_u64().unwrap())
+}
+
 #[test]
 fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     let folder = tempfile::tempdir().unwrap();
@@ -260,14 +317,8 @@ fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     ];
     let ask = |view: &'static str| [&weeks[..], &["--show", view]].concat();
     let lifecycle = report(&server, &ask("lifecycle"));
-    let rows: Vec<[u64; 4]> = lifecycle["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| {
-            ["new", "returning", "resurrecting", "dormant"].map(|kind| row[kind].as_u64().unwrap())
-        })
-        .collect();
+    let rows = lifecycle["rows"].as_array().unwrap().iter();
+    let rows: Vec<[u64; 4]> = rows.map(kinds).collect();
     assert_eq!(rows, [[2, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]]);
     let second = &lifecycle["rows"][1];
     assert_eq!((&second["n"], &second["value"]), (&json!(2), &json!(0.5)));
@@ -291,6 +342,102 @@ fn who_is_new_stays_leaves_and_comes_back_and_how_often() {
     assert!(shown(&server, &ask("stickiness")).contains("1: 1, 5: 1"));
     let cohorts = report(&server, &ask("cohorts"));
     assert_eq!(cohorts, report(&server, &weeks));
+}
+
+/// A life begins with the first exposure: ann's first two visits and dot's came before or without one,
+/// and cem met both variants.
+#[test]
+fn who_stays_and_how_often_is_told_by_variant_from_the_first_exposure_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    let met = |unit: &str, time: &str, variant: &str| json!({"time": time, "unit": unit, "kind": "exposure", "name": "f", "flags": {"f": variant}});
+    let mut events = visits();
+    events.extend([
+        met("ann", "2026-06-03T00:00:00Z", "on"),
+        met("bob", "2026-06-01T00:00:00Z", "off"),
+        met("cem", "2026-06-14T00:00:00Z", "on"),
+        met("cem", "2026-06-15T00:00:00Z", "off"),
+    ]);
+    send(&server, &events);
+    let weeks = [
+        "--period",
+        "week",
+        "--from",
+        "2026-06-01",
+        "--to",
+        "2026-06-21",
+    ];
+    let of = [
+        "retention",
+        "report",
+        "--event",
+        "visit",
+        "--flag",
+        "f",
+        "--show",
+    ];
+    let ask = |view: &'static str| [&of[..], &[view], &weeks].concat();
+    let lifecycle = report(&server, &ask("lifecycle"));
+    let rows = lifecycle["rows"].as_array().unwrap().iter();
+    let rows: Vec<(&str, [u64; 4])> = rows
+        .map(|row| (row["variant"].as_str().unwrap(), kinds(row)))
+        .collect();
+    let expected = [
+        ("off", [1, 0, 0, 0]),
+        ("on", [1, 0, 0, 0]),
+        ("off", [0, 0, 0, 1]),
+        ("on", [0, 1, 0, 0]),
+        ("off", [0, 0, 1, 0]),
+        ("on", [0, 1, 0, 0]),
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(lifecycle["mixed_units"], 1);
+    let stickiness = report(&server, &ask("stickiness"));
+    assert_eq!(stickiness["rows"][1]["by_days"], json!({"3": 1}));
+    for view in ["lifecycle", "stickiness"] {
+        let text = shown(&server, &ask(view));
+        assert!(
+            text.contains("variant") && !text.contains("segment"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 units were exposed to two variants"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn weeks_in_which_nobody_came_back_are_shown_as_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serve(folder.path());
+    send(&server, &visits());
+    let question = ["retention", "report", "--from", "2026-06-15", "--to"];
+    let ask = |to: &str| {
+        let cohorts = report(&server, &[&question[..], &[to]].concat());
+        let rows = cohorts["rows"].as_array().unwrap().iter();
+        let rows: Vec<(i64, u64, bool)> = rows
+            .map(|row| {
+                let active = row["active"].as_u64().unwrap();
+                (
+                    row["later"].as_i64().unwrap(),
+                    active,
+                    row["is_complete"] == true,
+                )
+            })
+            .collect();
+        let received = cohorts["computed_from"]["received_until"].as_str().unwrap();
+        (rows, parse_rfc3339(received).unwrap())
+    };
+    // What was sent arrived months later, so that all these weeks were over by then.
+    assert_eq!(ask("2026-06-21").0, [(0, 3, true)]);
+    let all = [(0, 3, true), (1, 0, true), (2, 0, true)];
+    assert_eq!(ask("2026-07-05").0, all);
+    // The week in which it arrived is not over, and later ones are not there.
+    let (rows, received_us) = ask("2045-06-18");
+    let begun =
+        (received_us - parse_rfc3339("2026-06-15T00:00:00Z").unwrap()) / (7 * 86_400_000_000);
+    assert_eq!(rows.last(), Some(&(begun, 0, false)));
 }
 
 /// Two units of one account: ann begins in one session and pays in another, bob pays in one.

@@ -2,6 +2,17 @@
 
 use super::CodecError;
 
+/// A batch that needs more than this is rare, and its memory is given back.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// Empties bytes whose memory is used again.
+pub(crate) fn clear(bytes: &mut Vec<u8>) {
+    if bytes.capacity() > KEPT_BYTES {
+        *bytes = Vec::new();
+    }
+    bytes.clear();
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Writer(Vec<u8>);
 
@@ -35,8 +46,13 @@ impl Writer {
         self.bytes(&column.0);
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Keeps the memory, unless there is much of it.
+    pub(super) fn clear(&mut self) {
+        clear(&mut self.0);
     }
 }
 

@@ -4,14 +4,16 @@
 use super::ColumnError;
 use super::day_writer::DayWriter;
 use super::manifest::{FileMeta, Record, UnitsMeta};
-use super::ranges::Ranges;
 use super::schema::{PlacedEvent, event_batch};
 use super::store::ColumnStore;
 use super::units::write_entries;
 use crate::log::{Committed, EventLog};
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidegate_metrics::EventId;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -90,16 +92,9 @@ impl ColumnStore {
             ..FlushReport::default()
         };
         let mut files = Vec::new();
-        for (day, mut rows) in days {
-            let ranges = self.ranges_of(rows.len() as u64);
-            let place = |row: &PlacedEvent<'_>| (ranges.of_bucket(row.bucket), row.time_us);
-            // What the order asks first is at hand; events lie apart, and few times are equal.
-            rows.sort_unstable_by(|a, b| {
-                let first = place(a).cmp(&place(b));
-                first.then_with(|| (a.event.id, a.sequence).cmp(&(b.event.id, b.sequence)))
-            });
+        for (day, rows) in days {
             report.events += rows.len() as u64;
-            files.push(self.write_day(day, &rows, ranges)?);
+            files.push(self.write_day(day, &rows)?);
         }
         self.sync_dirs()?;
         report.files = files.len();
@@ -154,21 +149,31 @@ impl ColumnStore {
         }))
     }
 
-    fn write_day(
-        &self,
-        day: i64,
-        rows: &[PlacedEvent<'_>],
-        ranges: Ranges,
-    ) -> Result<FileMeta, ColumnError> {
+    // Events lie in memory as they came, in many pieces each. So they are made columns in that
+    // order, and put into the order of files as columns, of which a row is a few places.
+    fn write_day(&self, day: i64, rows: &[PlacedEvent<'_>]) -> Result<FileMeta, ColumnError> {
         let name = self.new_name(&day_text(day));
-        let mut file = DayWriter::create(self, &name)?;
+        let refuse =
+            |e: &dyn std::fmt::Display| ColumnError::parquet(&self.events_dir.join(&name), e);
+        let arrived = event_batch(rows).map_err(|e| refuse(&e))?;
+        let ranges = self.ranges_of(rows.len() as u64);
         let number = |row: &PlacedEvent<'_>| ranges.of_bucket(row.bucket);
-        for range_rows in rows.chunk_by(|a, b| number(a) == number(b)) {
-            if let Some(first) = range_rows.first() {
-                let batch = event_batch(range_rows)
-                    .map_err(|e| ColumnError::parquet(&self.events_dir.join(&name), &e))?;
-                file.write(&ranges.around(first.bucket), &batch)?;
+        let mut order: Vec<(u16, i64, EventId, u64, u32)> = (0u32..)
+            .zip(rows)
+            .map(|(at, row)| (number(row), row.time_us, row.event.id, row.sequence, at))
+            .collect();
+        order.sort_unstable();
+        let places = UInt32Array::from_iter_values(order.iter().map(|(.., at)| *at));
+        let ordered = take_record_batch(&arrived, &places).map_err(|e| refuse(&e))?;
+        drop(arrived);
+        let mut file = DayWriter::create(self, &name)?;
+        let mut from = 0;
+        for range_rows in order.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((number, ..)) = range_rows.first() {
+                let batch = ordered.slice(from, range_rows.len());
+                file.write(&ranges.numbered(*number), &batch)?;
             }
+            from += range_rows.len();
         }
         file.finish(day, false)
     }

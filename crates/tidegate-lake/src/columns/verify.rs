@@ -171,11 +171,14 @@ impl ColumnStore {
                 faults => faults.join(", "),
             },
         };
-        if !self.set_apart(&file.name, &reason)? {
-            problems.push(format!(
-                "{}: {reason}; it was replaced meanwhile",
-                path.display()
-            ));
+        let path = path.display();
+        match self.set_apart(&file.name, &reason) {
+            Ok(true) => {}
+            Ok(false) => problems.push(format!("{path}: {reason}; it was replaced meanwhile")),
+            Err(error) => {
+                let error = error_text(&error);
+                problems.push(format!("{path}: {reason}; it cannot be set apart: {error}"));
+            }
         }
         Ok(())
     }

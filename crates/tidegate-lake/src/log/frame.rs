@@ -4,7 +4,7 @@
 //! events (4), sequence of the first event (8), XXH3-64 over everything else in the frame (8).
 //! The body follows and is padded with zeros to a multiple of 8.
 
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, Encoder, clear};
 use tidegate_metrics::Event;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -85,27 +85,46 @@ impl FrameHeader {
     }
 }
 
-/// The bytes of a frame, padding included.
-pub(super) fn encode_frame(sequence: u64, events: &[Event]) -> Result<Vec<u8>, CodecError> {
-    let encoded = codec::encode(events)?;
-    let too_large = || CodecError::Compression {
-        detail: "batch exceeds four gigabytes".to_owned(),
-    };
-    let mut header = FrameHeader {
-        body_bytes: u32::try_from(encoded.body.len()).map_err(|_| too_large())?,
-        raw_bytes: u32::try_from(encoded.raw_bytes).map_err(|_| too_large())?,
-        events: u32::try_from(events.len()).map_err(|_| too_large())?,
-        sequence,
-        checksum: 0,
-    };
-    if header.raw_bytes > MAX_RAW_BYTES {
-        return Err(too_large());
+/// Makes frames, in memory that it keeps from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct FrameWriter {
+    encoder: Option<Encoder>,
+    frame: Vec<u8>,
+}
+
+impl FrameWriter {
+    /// The bytes of the frame made last, padding included.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.frame
     }
-    header.checksum = header.checksum_of(&encoded.body);
-    let mut frame = Vec::with_capacity(HEADER_BYTES + encoded.body.len() + ALIGNMENT);
-    frame.extend(header.fields());
-    frame.extend(header.checksum.to_le_bytes());
-    frame.extend(&encoded.body);
-    frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
-    Ok(frame)
+
+    /// Makes a frame.
+    pub(super) fn make(&mut self, sequence: u64, events: &[Event]) -> Result<(), CodecError> {
+        let encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => Encoder::new()?,
+        };
+        let encoded = self.encoder.insert(encoder).encode(events)?;
+        let too_large = || CodecError::Compression {
+            detail: "batch exceeds four gigabytes".to_owned(),
+        };
+        let mut header = FrameHeader {
+            body_bytes: u32::try_from(encoded.body.len()).map_err(|_| too_large())?,
+            raw_bytes: u32::try_from(encoded.raw_bytes).map_err(|_| too_large())?,
+            events: u32::try_from(events.len()).map_err(|_| too_large())?,
+            sequence,
+            checksum: 0,
+        };
+        if header.raw_bytes > MAX_RAW_BYTES {
+            return Err(too_large());
+        }
+        header.checksum = header.checksum_of(encoded.body);
+        clear(&mut self.frame);
+        self.frame.extend(header.fields());
+        self.frame.extend(header.checksum.to_le_bytes());
+        self.frame.extend(encoded.body);
+        let padded = self.frame.len().next_multiple_of(ALIGNMENT);
+        self.frame.resize(padded, 0);
+        Ok(())
+    }
 }

@@ -30,7 +30,11 @@ impl RecentIds {
             return false;
         }
         if self.young.len() >= self.generation_size && !self.young.contains(&id.0) {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.old, &mut self.young);
+            // Room for as many at once: a table of millions that grows by itself keeps the writer
+            // for a tenth of a second.
+            self.young.clear();
+            self.young.reserve(self.generation_size);
         }
         self.young.insert(id.0)
     }

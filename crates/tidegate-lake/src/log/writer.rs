@@ -1,6 +1,6 @@
 //! The one thread that writes the log.
 
-use super::frame::encode_frame;
+use super::frame::FrameWriter;
 use super::recent_ids::RecentIds;
 use super::recovery::Recovered;
 use super::segment::Segment;
@@ -52,6 +52,7 @@ pub(super) struct Writer {
     free: Vec<String>,
     next_sequence: u64,
     recent: RecentIds,
+    frames: FrameWriter,
     failed: Option<AppendError>,
     shared: Arc<Shared>,
     sink: Box<dyn CommitSink>,
@@ -77,6 +78,7 @@ impl Writer {
             free: recovered.free,
             next_sequence: recovered.report.next_sequence,
             recent: recovered.recent,
+            frames: FrameWriter::default(),
             failed: None,
             shared,
             sink,
@@ -200,15 +202,16 @@ impl Writer {
     }
 
     fn write(&mut self, events: &[Event]) -> Result<(), AppendError> {
-        let frame = encode_frame(self.next_sequence, events).map_err(AppendError::Encoding)?;
-        let bytes = frame.len() as u64;
+        let made = self.frames.make(self.next_sequence, events);
+        made.map_err(AppendError::Encoding)?;
+        let bytes = self.frames.bytes().len() as u64;
         self.make_room(bytes)?;
         let Some(current) = &mut self.current else {
             return Err(self.fail("write the log", &io::ErrorKind::NotFound.into()));
         };
         let file = &current.segment.file;
         let written = file
-            .write_all_at(&frame, current.offset)
+            .write_all_at(self.frames.bytes(), current.offset)
             .and_then(|()| file.sync_data());
         match written {
             Ok(()) => {

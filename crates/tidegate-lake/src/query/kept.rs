@@ -210,6 +210,7 @@ impl Kept {
             aliases: state.aliases.version(),
             acknowledged: asking.acknowledged,
             data_end_us,
+            received_until_us: asking.received_until_us,
             events: self.events,
             missing,
         })

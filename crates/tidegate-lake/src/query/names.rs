@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use tidegate_metrics::{AdoptionKey, Findings};
+use tidegate_metrics::{AdoptionKey, Findings, LifecycleKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Names(Mutex<BTreeMap<String, u32>>);
@@ -66,7 +66,16 @@ impl Names {
                     })
                     .collect();
             }
-            Findings::Usage(_) | Findings::Retention(_) | Findings::Lifecycle(_) => {}
+            Findings::Lifecycle(lifecycle) => {
+                let cells = std::mem::take(&mut lifecycle.cells).into_iter();
+                let renumber = |key: LifecycleKey| LifecycleKey {
+                    variant: renumbered(key.variant),
+                    segment: renumbered(key.segment),
+                    ..key
+                };
+                lifecycle.cells = cells.map(|(key, cell)| (renumber(key), cell)).collect();
+            }
+            Findings::Usage(_) | Findings::Retention(_) => {}
         }
         std::iter::once(String::new())
             .chain(names.into_keys())

@@ -282,13 +282,19 @@ impl Worker<'_> {
         };
         let parts = self.run.parts();
         let any = self.run.wants_any();
+        let by_arm = self.run.query.grouping().is_some();
         let own = bucket.days.iter().flat_map(|(day, block)| {
             let mut active = Vec::new();
             if any {
-                // Of an event without a filter only its day is asked.
+                // Of an event without a filter its day is asked, and by arm whether it came after
+                // the exposure.
+                let mut times = block.times();
                 active.extend((0..block.len()).map(|row| ClassifiedEvent {
                     unit: block.unit(row),
-                    time_us: day.saturating_mul(DAY_US),
+                    time_us: match by_arm {
+                        true => times.of(row),
+                        false => day.saturating_mul(DAY_US),
+                    },
                     matched: 1,
                     value: f64::NAN,
                 }));
@@ -304,7 +310,7 @@ impl Worker<'_> {
         let mut of_persons: Vec<ClassifiedEvent> = of_persons.copied().collect();
         of_persons.sort_by_key(|event| event.time_us);
         let events = own.chain(of_persons);
-        let found = Lifecycle::of(bucket.units, *days, *period_days, events);
+        let found = Lifecycle::of(bucket.arms, *days, *period_days, events);
         lifecycle.merge(&found);
     }
 }

@@ -1,6 +1,5 @@
 //! Units by their first active period and the periods since.
 
-use super::DAY_US;
 use std::collections::BTreeMap;
 
 /// Units by first active period and periods since.
@@ -16,14 +15,6 @@ impl Retention {
         for (key, units) in &other.cells {
             *self.cells.entry(*key).or_default() += units;
         }
-    }
-
-    /// Whether a cell's period had ended at a time; others may still grow.
-    #[must_use]
-    pub fn is_complete(cell: (i64, i64), start_day: i64, period_days: u32, end_us: i64) -> bool {
-        let periods = cell.0.saturating_add(cell.1).saturating_add(1);
-        let days = periods.saturating_mul(i64::from(period_days.max(1)));
-        start_day.saturating_add(days).saturating_mul(DAY_US) <= end_us
     }
 }
 

@@ -135,9 +135,3 @@ proptest! {
         prop_assert_eq!(retention.cells, expected);
     }
 }
-
-#[test]
-fn a_cell_is_complete_when_its_period_has_ended() {
-    assert!(Retention::is_complete((0, 1), 10, 7, 24 * DAY_US));
-    assert!(!Retention::is_complete((0, 1), 10, 7, 24 * DAY_US - 1));
-}

@@ -1,8 +1,7 @@
 //! Usage and retention: counts, not estimates; retention's shares have intervals.
 
 use super::comparing::{Comparing, Interval};
-use super::{DAY_US, Ground, ReportError, Subject, day_text, segment_text};
-use crate::activity::Retention;
+use super::{DAY_US, Ground, ReportError, Subject, day_text, is_over_before, segment_text};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 
@@ -31,7 +30,7 @@ pub struct AdoptionRow {
     pub from: String,
     /// The period's last UTC day.
     pub to: String,
-    /// Whether the data reach past the period's end.
+    /// Whether the period was over when the newest event was received.
     pub is_complete: bool,
     /// The event.
     pub event: String,
@@ -79,7 +78,7 @@ pub fn adoption_report(
         AdoptionRow {
             from: day_text(first),
             to: day_text(next.saturating_sub(1)),
-            is_complete: next.saturating_mul(DAY_US) <= answer.data_end_us.unwrap_or(i64::MIN),
+            is_complete: is_over_before(next, answer),
             event: events
                 .get(key.filter)
                 .map_or_else(String::new, |event| event.name.clone()),
@@ -130,12 +129,13 @@ pub struct RetentionRow {
     pub value: Option<f64>,
     /// Its interval.
     pub interval: Option<Interval>,
-    /// Whether the period had ended; other cells may still grow.
+    /// Whether the period was over when the newest event was received; others may still grow.
     pub is_complete: bool,
 }
 
 /// Makes the report of a retention question. Cells without an active unit are there as zero, from
-/// each cohort's first period to the last one that has begun.
+/// each cohort's first period to the last of the days asked about that had begun when the newest
+/// event was received.
 ///
 /// # Errors
 /// [`ReportError::Mismatch`] for the answer to another question.
@@ -145,12 +145,7 @@ pub fn retention_report(
     answer: &Answer,
     alpha: f64,
 ) -> Result<RetentionReport, ReportError> {
-    let comparing = Comparing {
-        method: super::ReportMethod::Fixed,
-        alpha,
-        ..Comparing::default()
-    };
-    comparing.check()?;
+    let comparing = Comparing::one_look(alpha)?;
     let (
         Query::Retention {
             days, period_days, ..
@@ -161,8 +156,10 @@ pub fn retention_report(
         return Err(ReportError::Mismatch);
     };
     let length = i64::from((*period_days).max(1));
-    let end_us = answer.data_end_us.unwrap_or(i64::MIN);
-    let last = found.cells.keys().map(|(first, later)| first + later).max();
+    let seen = found.cells.keys().map(|(first, later)| first + later).max();
+    let today = answer.received_until_us.map(|time| time.div_euclid(DAY_US));
+    let begun = today.map(|today| (today.min(days.last) - days.first).div_euclid(length));
+    let last = seen.max(begun);
     let mut rows = Vec::new();
     for ((cohort, later), size) in &found.cells {
         if *later != 0 {
@@ -170,7 +167,7 @@ pub fn retention_report(
         }
         for later in 0..=last.unwrap_or(*cohort) - cohort {
             let active = found.cells.get(&(*cohort, later)).copied().unwrap_or(0);
-            let cell = (*cohort, later);
+            let next = (cohort + later + 1).saturating_mul(length);
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "numbers of units are far below 2^53"
@@ -185,7 +182,7 @@ pub fn retention_report(
                 interval: comparing
                     .share_interval(active, *size)
                     .filter(|_| later > 0),
-                is_complete: Retention::is_complete(cell, days.first, *period_days, end_us),
+                is_complete: is_over_before(days.first.saturating_add(next), answer),
             });
         }
     }

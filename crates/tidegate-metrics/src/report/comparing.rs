@@ -1,19 +1,17 @@
-//! How arms are compared: the method, one arm's own interval, and the figures of a comparison.
+//! How arms are compared: the method, one arm's own interval, and which comparison is asked for.
 
 use super::ReportError;
 use serde::{Deserialize, Serialize};
-use tidegate_stats::bayes::{self, BayesComparison, BayesOptions, Prior};
-use tidegate_stats::comparison::{Effect, Method, Note, Relative};
+use tidegate_stats::bayes::{self, BayesOptions, Prior};
+use tidegate_stats::figures::Figures;
 use tidegate_stats::fixed::{self, FixedOptions};
-use tidegate_stats::group_sequential::{
-    self, AtStop, DesignError, GroupComparison, GroupOptions, Spending,
-};
-use tidegate_stats::order_statistics::{self, QuantileComparison, QuantileOptions};
+use tidegate_stats::group_sequential::{self, DesignError, GroupOptions, Spending};
+use tidegate_stats::order_statistics::{self, QuantileOptions};
 use tidegate_stats::proportions::Count;
 use tidegate_stats::quantile::{self, RankedSample};
 use tidegate_stats::sequential::{self, Boundary, SequentialOptions};
 use tidegate_stats::small_counts::{self, SmallCountOptions};
-use tidegate_stats::{ArmSummary, Comparison, Contrast, Estimate, Side, StatsError, Tail};
+use tidegate_stats::{ArmSummary, Contrast, Estimate, Side, StatsError, Tail};
 
 /// Which promise intervals make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,136 +113,18 @@ pub struct Interval {
     pub upper: f64,
 }
 
-/// The figures of one treatment against the control, named as `tidegate stats compare` names them.
-#[derive(Debug, Clone, Serialize)]
-pub struct Figures {
-    n_control: u64,
-    n_treatment: u64,
-    mean_control: f64,
-    mean_treatment: f64,
-    absolute: Effect,
-    relative: Relative,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    standard_error: Option<f64>,
-    p_value: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ln_p: Option<f64>,
-    method: &'static str,
-    method_detail: Method,
-    notes: Vec<Note>,
-    /// The share of variance the covariate removed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) variance_reduction: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bayesian: Option<Posterior>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<GroupLook>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct GroupLook {
-    z: f64,
-    critical_z: Option<f64>,
-    is_crossing: bool,
-    at_stop: Option<AtStop>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Posterior {
-    posterior_sd: f64,
-    chance_to_win: f64,
-    loss_if_shipped: f64,
-    loss_if_kept: f64,
-}
-
-impl From<Comparison> for Figures {
-    fn from(found: Comparison) -> Self {
-        Self {
-            n_control: found.units_control,
-            n_treatment: found.units_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: Some(found.standard_error),
-            p_value: Some(found.p_value),
-            ln_p: Some(found.ln_p),
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            bayesian: None,
-            group: None,
-        }
-    }
-}
-
-impl From<GroupComparison> for Figures {
-    fn from(found: GroupComparison) -> Self {
-        let group = GroupLook {
-            z: found.z,
-            critical_z: found.critical_z,
-            is_crossing: found.is_crossing,
-            at_stop: found.at_stop,
-        };
-        Self {
-            group: Some(group),
-            ..Self::from(found.comparison)
-        }
-    }
-}
-
-impl From<QuantileComparison> for Figures {
-    fn from(found: QuantileComparison) -> Self {
-        let [n_control, n_treatment] = found.units;
-        Self {
-            n_control,
-            n_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: None,
-            p_value: Some(found.p_value),
-            ln_p: Some(found.ln_p),
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            bayesian: None,
-            group: None,
-        }
-    }
-}
-
-impl From<BayesComparison> for Figures {
-    fn from(found: BayesComparison) -> Self {
-        Self {
-            n_control: found.units_control,
-            n_treatment: found.units_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: None,
-            p_value: None,
-            ln_p: None,
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            bayesian: Some(Posterior {
-                posterior_sd: found.posterior_sd,
-                chance_to_win: found.chance_to_win,
-                loss_if_shipped: found.loss_if_shipped,
-                loss_if_kept: found.loss_if_kept,
-            }),
-            group: None,
-        }
-    }
-}
-
 impl Comparing {
+    /// For intervals of one look each.
+    pub(super) fn one_look(alpha: f64) -> Result<Self, ReportError> {
+        let comparing = Self {
+            method: ReportMethod::Fixed,
+            alpha,
+            ..Self::default()
+        };
+        comparing.check()?;
+        Ok(comparing)
+    }
+
     /// Refuses options out of range.
     pub(super) fn check(&self) -> Result<(), ReportError> {
         let refuse =

@@ -4,13 +4,14 @@
 //! not: who begins may itself depend on the variant. Without one, they are of the units that did
 //! any of the steps.
 
-use super::comparing::{Comparing, ComparisonError, Figures, Interval};
+use super::comparing::{Comparing, ComparisonError, Interval};
 use super::metric::{control_of, variants_of};
 use super::{Ground, ReportError, Subject, segment_text};
 use crate::journey::{Counted, JourneyDefinition, JourneyGroup};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tidegate_stats::figures::Figures;
 use tidegate_stats::proportions::Count;
 
 /// A journey by variant and segment.

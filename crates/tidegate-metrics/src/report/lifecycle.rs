@@ -1,7 +1,7 @@
 //! Lifecycle and stickiness: counts per period, and one share of each with its interval.
 
 use super::comparing::{Comparing, Interval};
-use super::{DAY_US, Ground, ReportError, Subject, day_text};
+use super::{Ground, ReportError, Subject, day_text, is_over_before, segment_text};
 use crate::lifecycle::LifecycleCell;
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
@@ -13,12 +13,18 @@ use tidegate_stats::Estimate;
 pub struct LifecycleReport {
     /// `lifecycle` or `stickiness`.
     pub shows: &'static str,
+    /// The flag whose variants divide the units.
+    pub flag: Option<String>,
+    /// The property that divides them.
+    pub segment: Option<String>,
     /// Days in a period.
     pub period_days: u32,
     /// The error of intervals, each for one look.
     pub alpha: f64,
-    /// By period.
+    /// By period, of those that have begun.
     pub rows: Vec<LifecycleRow>,
+    /// Units exposed to two variants: in no row.
+    pub mixed_units: u64,
     /// What it rests on.
     #[serde(flatten)]
     pub ground: Ground,
@@ -31,8 +37,13 @@ pub struct LifecycleRow {
     pub from: String,
     /// The period's last UTC day.
     pub to: String,
-    /// Whether the data reach past the period's end; in others units are yet to come.
+    /// Whether the period was over when the newest event was received; in others units are yet to
+    /// come.
     pub is_complete: bool,
+    /// The variant; `null` without a flag.
+    pub variant: Option<String>,
+    /// The segment.
+    pub segment: Option<String>,
     /// Of a lifecycle the units active in the period before, of stickiness those in this one.
     pub n: u64,
     /// Of a lifecycle the share of them active in this one too; of stickiness the mean share of
@@ -160,15 +171,13 @@ fn report(
     alpha: f64,
     fill: &dyn Fn(&LifecycleCell, &Comparing, &mut LifecycleRow),
 ) -> Result<LifecycleReport, ReportError> {
-    let comparing = Comparing {
-        method: super::ReportMethod::Fixed,
-        alpha,
-        ..Comparing::default()
-    };
-    comparing.check()?;
+    let comparing = Comparing::one_look(alpha)?;
     let (
         Query::Lifecycle {
-            days, period_days, ..
+            days,
+            period_days,
+            by,
+            ..
         },
         Findings::Lifecycle(found),
     ) = (query, &answer.findings)
@@ -176,13 +185,22 @@ fn report(
         return Err(ReportError::Mismatch);
     };
     let length = i64::from((*period_days).max(1));
-    let rows = found.cells.iter().map(|(period, cell)| {
-        let first = days.first.saturating_add(period.saturating_mul(length));
+    let first_of = |period: i64| days.first.saturating_add(period.saturating_mul(length));
+    // Nobody has left a period that is still to come.
+    let has_begun = |period: i64| {
+        answer.received_until_us.is_none() || is_over_before(first_of(period), answer)
+    };
+    let cells = found.cells.iter();
+    let cells = cells.filter(|(key, cell)| cell.active() > 0 || has_begun(key.period));
+    let rows = cells.map(|(key, cell)| {
+        let first = first_of(key.period);
         let next = first.saturating_add(length);
         let mut row = LifecycleRow {
             from: day_text(first),
             to: day_text(next.saturating_sub(1)),
-            is_complete: next.saturating_mul(DAY_US) <= answer.data_end_us.unwrap_or(i64::MIN),
+            is_complete: is_over_before(next, answer),
+            variant: by.as_ref().map(|_| answer.name(key.variant).to_owned()),
+            segment: segment_text(answer, key.segment),
             n: 0,
             value: None,
             interval: None,
@@ -195,9 +213,12 @@ fn report(
     });
     Ok(LifecycleReport {
         shows,
+        flag: by.as_ref().map(|by| by.flag.clone()),
+        segment: by.as_ref().and_then(|by| by.segment.clone()),
         period_days: *period_days,
         alpha,
         rows: rows.collect(),
+        mixed_units: found.mixed_units,
         ground: Ground::of(subject, query, answer, &(shows, alpha)),
     })
 }

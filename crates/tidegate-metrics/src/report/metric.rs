@@ -5,12 +5,13 @@
 //! means and shares by their arm summaries, ratios and quantiles clustered by unit, covariates by
 //! the joint moments.
 
-use super::comparing::{Comparing, ComparisonError, Figures, Interval, SharesAre};
+use super::comparing::{Comparing, ComparisonError, Interval, SharesAre};
 use super::{Ground, ReportError, Subject, segment_text};
 use crate::measure::{GroupStatistics, Measure, MetricDefinition, MetricSummary};
 use crate::query::{Answer, Findings, Query};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tidegate_stats::figures::Figures;
 use tidegate_stats::proportions::Count;
 use tidegate_stats::ratio::{self, RatioColumns};
 use tidegate_stats::srm::{self, Phase, SrmOptions, SrmReport};
@@ -393,10 +394,12 @@ fn notes(
             "no unit was exposed to {flag:?} on these days; exposures are events of kind exposure"
         ));
     }
-    let seen = rows.iter().map(|row| row.n).sum::<u64>() + summary.mixed_units;
+    // Of everybody who was exposed, those who are left out of a time between two events included.
+    let counted: u64 = rows.iter().map(|row| row.n).sum();
+    let exposed = counted + summary.incomplete_units + summary.mixed_units;
     if summary.mixed_units > 0 {
         notes.push(format!(
-            "{} of {seen} units were exposed to two variants and are in no row",
+            "{} of {exposed} units were exposed to two variants and are in no row",
             summary.mixed_units
         ));
     }

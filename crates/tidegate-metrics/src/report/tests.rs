@@ -37,7 +37,9 @@ fn answer(findings: Findings, names: &[&str]) -> Answer {
         watermark: 7,
         aliases: 0,
         acknowledged: 7,
-        data_end_us: Some(20_000 * DAY_US),
+        // An event of the future: what is over is said by what was received.
+        data_end_us: Some(20_001 * DAY_US),
+        received_until_us: Some(20_000 * DAY_US),
         events: 99,
         missing: Vec::new(),
     }
@@ -281,5 +283,65 @@ fn adoption_and_retention_name_their_periods_and_what_is_not_over() {
             (0, 5, 5, false),
             (1, 5, 0, false)
         ]
+    );
+}
+
+#[test]
+fn a_cohort_nobody_came_back_of_is_shown_as_zero_as_far_as_time_has_gone() {
+    let question = |last| Query::Retention {
+        events: Vec::new(),
+        days: Days {
+            first: 19_980,
+            last,
+        },
+        period_days: 7,
+    };
+    let rows = |last, received_until_us| {
+        let found = Retention {
+            cells: [((0, 0), 10), ((0, 1), 4)].into(),
+        };
+        let answer = Answer {
+            received_until_us,
+            ..answer(Findings::Retention(found), &[])
+        };
+        let report = retention_report(subject(), &question(last), &answer, 0.05).unwrap();
+        let rows = report.rows.iter();
+        rows.map(|row| (row.later, row.active, row.value, row.is_complete))
+            .collect::<Vec<_>>()
+    };
+    let first = [(0, 10, Some(1.0), true), (1, 4, Some(0.4), true)];
+    let third = |is_complete| (2, 0, Some(0.0), is_complete);
+    let today = |day: i64| Some(day * DAY_US + 5);
+    // The third period begins on day 19_994 and ends before 20_001.
+    assert_eq!(
+        rows(20_010, today(19_994)),
+        [&first[..], &[third(false)]].concat()
+    );
+    assert_eq!(
+        rows(20_000, today(20_001)),
+        [&first[..], &[third(true)]].concat()
+    );
+    // Days that were not asked about, and such as have not come, are not there.
+    assert_eq!(rows(19_993, today(20_001)), first);
+    assert_eq!(rows(20_010, today(19_993)).len(), 2);
+    assert_eq!(rows(20_010, None).len(), 2);
+}
+
+#[test]
+fn units_in_two_variants_are_a_share_of_all_that_were_exposed() {
+    let (query, metric) = question(Measure::TimeBetween {
+        from: EventFilter::named("begun"),
+        to: EventFilter::named("done"),
+        within_seconds: None,
+    });
+    let Findings::UnitMetric(mut summary) = measured(&metric) else {
+        panic!("a metric is measured");
+    };
+    summary.incomplete_units = 97;
+    let answer = answer(Findings::UnitMetric(summary), &["control", "treatment"]);
+    let report = metric_report(subject(), &query, &answer, &Comparing::default()).unwrap();
+    assert_eq!(
+        report.notes[0],
+        "3 of 500 units were exposed to two variants and are in no row"
     );
 }

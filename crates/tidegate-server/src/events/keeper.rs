@@ -26,8 +26,10 @@ const TURN: Duration = Duration::from_secs(1);
 /// So many events are flushed sooner, in shorter bursts, which keep a report from waiting long and
 /// requests from waiting beside a long one.
 const PLENTY: u64 = 100_000;
-/// From so many events on a flush has a thread of its own.
+/// From so many events on a flush has a thread of its own, which gives way.
 const MUCH: u64 = 10_000;
+/// With so many a flush does not give way.
+const LAGGING: u64 = 400_000;
 /// How often it is looked whether there are.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
@@ -235,13 +237,14 @@ impl Keeper {
     }
 }
 
-/// Flushing much takes a while, in which requests come first.
+/// Flushing takes a while, in which requests come first; unless it lags behind, since then it
+/// would do so more and more.
 fn flush(lake: &Arc<Lake>, unflushed: u64) -> Result<u64, ColumnError> {
-    if unflushed < MUCH {
+    if !(MUCH..LAGGING).contains(&unflushed) {
         return lake.flush();
     }
     let flushing = Arc::clone(lake);
-    let begun = background::spawn("tidegate-flush", GivesWay::ToRequests, move || {
+    let begun = background::spawn("tidegate-flush", GivesWay::Somewhat, move || {
         flushing.flush()
     });
     let flushed = begun.ok().and_then(|thread| thread.join().ok());

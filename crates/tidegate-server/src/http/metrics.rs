@@ -137,7 +137,7 @@ type OfLake = fn(&Standing) -> u64;
 fn lakes(page: &mut Page, app: &App, principal: &Principal) {
     let mut lakes = app.events.standings(app.clock.monotonic());
     lakes.retain(|lake| principal.belongs_to(&lake.project));
-    let values: [(&table::Metric, OfLake); 7] = [
+    let values: [(&table::Metric, OfLake); 8] = [
         (&table::LAKE_UP, |lake| {
             u64::from(lake.state == Files::Open && lake.problem.is_none())
         }),
@@ -149,6 +149,9 @@ fn lakes(page: &mut Page, app: &App, principal: &Principal) {
         (&table::LAKE_WATERMARK, |lake| lake.watermark),
         (&table::LAKE_UNFLUSHED, |lake| lake.unflushed_events),
         (&table::LAKE_LAG, |lake| lake.flush_lag_seconds),
+        (&table::LAKE_DAMAGE, |lake| {
+            u64::try_from(lake.damage.len()).unwrap_or(u64::MAX)
+        }),
     ];
     for (metric, value) in values {
         let samples = lakes

@@ -107,7 +107,13 @@ impl Sent {
         self.violations.push(Violation::at(pointer, code, message));
     }
 
-    fn finish(mut self) -> Result<(), AppError> {
+    /// Everything that is wrong, for whoever refuses it together with what is wrong otherwise.
+    pub(crate) fn wrong_so_far(&mut self) -> Vec<Violation> {
+        self.note_unknown();
+        std::mem::take(&mut self.violations)
+    }
+
+    fn note_unknown(&mut self) {
         let known = match self.known.as_slice() {
             [] => "none is known here".to_owned(),
             names => format!("known are {}", names.join(", ")),
@@ -117,6 +123,10 @@ impl Sent {
             self.wrong(&name, "unknown-parameter", message);
         }
         self.violations.truncate(MOST_VIOLATIONS);
+    }
+
+    fn finish(mut self) -> Result<(), AppError> {
+        self.note_unknown();
         if self.violations.is_empty() {
             return Ok(());
         }

@@ -26,7 +26,7 @@ static AT_A_TIME: Semaphore = Semaphore::const_new(2);
 impl Parameters for ReportParameters {
     fn read(sent: &mut Sent) -> Self {
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-        Self {
+        let read = Self {
             flag: sent.text("flag"),
             segment: sent.text("segment"),
             from: sent.text("from"),
@@ -48,6 +48,11 @@ impl Parameters for ReportParameters {
             show: sent.read("show", "cohorts, lifecycle or stickiness", |text| {
                 serde_json::from_value(Value::from(text)).ok()
             }),
+            malformed: Vec::new(),
+        };
+        Self {
+            malformed: sent.wrong_so_far(),
+            ..read
         }
     }
 }
@@ -177,18 +182,18 @@ async fn computed(
     let (events, of) = (app.clone(), project.clone());
     let ready = move || {
         let lake = events.events.lake_soon(&of)?;
-        let acknowledged = reports::flush(&lake)?;
-        Ok::<_, AppError>((lake, acknowledged))
+        let covered = reports::flush(&lake)?;
+        Ok::<_, AppError>((lake, covered))
     };
     let ready = tokio::task::spawn_blocking(ready).await;
-    let (lake, acknowledged) = ready.map_err(|error| AppError::Internal(error.to_string()))??;
+    let (lake, covered) = ready.map_err(|error| AppError::Internal(error.to_string()))??;
     let work = move || {
         // Held until the work ends, whoever still waits for it.
         let _turn = turn;
         let damage = app.events.damage(&project);
         let report = ask(Source {
             given_up: &given_up,
-            ..Source::of(&lake, acknowledged)
+            ..Source::flushed(&lake, covered)
         });
         report.map(|report| marked(report, &damage))
     };

@@ -91,6 +91,8 @@ metrics! {
         "Acknowledged events that are only in the log yet.";
     LAKE_LAG = Gauge "tidegate_lake_flush_lag_seconds" ["project"]
         "For how long flushing has been failing while events wait; 0 while it succeeds.";
+    LAKE_DAMAGE = Gauge "tidegate_lake_damage" ["project"]
+        "Event files that are set apart because they are damaged, and whatever else the newest verification found wrong.";
     DISK_USED = Gauge "tidegate_disk_used_percent" []
         "How full the disk that holds the events is.";
     CONFIG_VERSION = Gauge "tidegate_config_version" ["project"]

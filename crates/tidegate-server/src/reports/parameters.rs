@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidegate_metrics::report::{Comparing, GroupPlan, ReportMethod, SharesAre};
-use tidegate_metrics::{Days, EventFilter, EventKind, parse_rfc3339};
+use tidegate_metrics::{Days, EventFilter, EventKind, MAX_USAGE_EVENTS, parse_rfc3339};
 use tidegate_stats::group_sequential::Spending;
 
 use super::served::Served;
@@ -11,6 +11,8 @@ use crate::app::{AppError, Violation};
 const DAY_US: i64 = 86_400_000_000;
 const MAX_PERIOD_DAYS: u32 = 366;
 const MAX_LOOKS: u16 = 200;
+/// Of retention, which has a row for each cohort and each later period.
+const MAX_PERIODS: i64 = 1000;
 
 /// The parameters of all reports; each takes its part and refuses the rest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,9 @@ pub struct ReportParameters {
     /// What a retention report shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub show: Option<RetentionView>,
+    /// What was sent and could not be read; it is refused with everything else that is wrong.
+    #[serde(skip)]
+    pub malformed: Vec<Violation>,
 }
 
 /// What a retention report shows.
@@ -150,8 +155,27 @@ impl ReportParameters {
         }
     }
 
+    /// Days in a period, where there is a row for every two periods.
+    pub(super) fn period_days_of_pairs(
+        &self,
+        usual: u32,
+        days: Option<Days>,
+    ) -> Result<u32, AppError> {
+        let period_days = self.period_days(usual)?;
+        let count = days.map_or(1, |days| {
+            days.last.saturating_sub(days.first).saturating_add(1)
+        });
+        if count > MAX_PERIODS.saturating_mul(i64::from(period_days)) {
+            let rule = format!(
+                "makes more than {MAX_PERIODS} periods of these {count} days; ask for longer ones, or for fewer days"
+            );
+            return Err(AppError::invalid("/query/period", "out-of-range", rule));
+        }
+        Ok(period_days)
+    }
+
     /// The events named; a kind may stand in front, else `track` is meant.
-    pub(super) fn events(&self) -> Vec<EventFilter> {
+    pub(super) fn events(&self) -> Result<Vec<EventFilter>, AppError> {
         let text = self.events.as_deref().unwrap_or_default();
         let names = text
             .split(',')
@@ -169,7 +193,15 @@ impl ReportParameters {
                 None => EventFilter::named(name),
             }
         };
-        names.map(filter).collect()
+        let events: Vec<EventFilter> = names.map(filter).collect();
+        if events.len() > MAX_USAGE_EVENTS {
+            let rule = format!(
+                "are at most {MAX_USAGE_EVENTS} at once, not {}",
+                events.len()
+            );
+            return Err(AppError::invalid("/query/events", "out-of-range", rule));
+        }
+        Ok(events)
     }
 
     pub(super) fn comparing(&self, served: &Served) -> Result<Comparing, AppError> {
@@ -234,6 +266,10 @@ impl ReportParameters {
             AppError::invalid("/query/spending", "out-of-range", error.to_string())
         });
         let spending = wrong.of(spending);
+        let is_unread = |of: &Violation| of.pointer == "/query/method";
+        if self.malformed.iter().any(is_unread) {
+            return None;
+        }
         if self.method != Some(ReportMethod::Group) {
             let given = [
                 ("n_max", self.n_max.is_some()),
@@ -266,23 +302,43 @@ impl ReportParameters {
     }
 }
 
-/// Everything that is wrong with a question, collected on the way.
+/// Everything that is wrong with a question, collected on the way; the first thing of each place.
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<Violation>, Option<AppError>);
 
 impl Violations {
+    /// Beginning with what could not be read.
+    pub(super) fn of_question(asked: &ReportParameters) -> Self {
+        Self(asked.malformed.clone(), None)
+    }
+
     /// What was read, if it was; else what is wrong with it is noted.
     pub(super) fn of<T>(&mut self, read: Result<T, AppError>) -> Option<T> {
         match read {
             Ok(read) => return Some(read),
-            Err(AppError::Invalid(violations)) => self.0.extend(violations),
+            Err(AppError::Invalid(violations)) => {
+                violations
+                    .into_iter()
+                    .for_each(|violation| self.note(violation));
+            }
             Err(other) => self.1 = Some(other),
         }
         None
     }
 
     pub(super) fn add(&mut self, pointer: &str, code: &str, message: &str) {
-        self.0.push(Violation::at(pointer, code, message));
+        self.note(Violation::at(pointer, code, message));
+    }
+
+    fn note(&mut self, violation: Violation) {
+        let is_of_a_place = violation.pointer.starts_with("/query/");
+        let is_known = self
+            .0
+            .iter()
+            .any(|known| known.pointer == violation.pointer);
+        if !(is_of_a_place && is_known) {
+            self.0.push(violation);
+        }
     }
 
     /// What was read, if nothing is wrong.
@@ -366,7 +422,7 @@ mod tests {
         assert_eq!(asked.period_days(1).unwrap(), 7);
         let shares = asked.comparing(&Served::Unknown).unwrap().shares;
         assert_eq!(shares, [("on".to_owned(), 1.0), ("off".to_owned(), 9.0)]);
-        let events = asked.events();
+        let events = asked.events().unwrap();
         let named: Vec<(EventKind, &str)> = events
             .iter()
             .map(|event| (event.kind, event.name.as_str()))

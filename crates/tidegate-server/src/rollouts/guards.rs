@@ -25,6 +25,12 @@ pub enum GuardSource {
 }
 
 impl GuardSource {
+    /// What a metric's name begins with.
+    pub const FAMILIES: [&str; 4] = ["errors", "latency", "conversions", "source"];
+    /// The names of metrics, in words.
+    pub const NAMES: &str = "guards can be `errors`, `latency` (each also of one request name, as \
+                             in `errors/checkout`), `conversions/NAME` and `source/KEY`";
+
     /// The source a metric's name stands for, if it is one of ours.
     #[must_use]
     pub fn of(metric: &str) -> Option<Self> {

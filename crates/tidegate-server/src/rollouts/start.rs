@@ -33,11 +33,8 @@ pub fn validate(spec: &Value, flag_is_known: bool) -> Result<(), AppError> {
     }
     for (index, guard) in policy.guards.iter().enumerate() {
         if GuardSource::of(&guard.metric).is_none() {
-            let message = format!(
-                "metric {:?} is not measured; guards can be `errors`, `latency` (each also of one \
-                 request name, as in `errors/checkout`), `conversions/NAME` and `source/KEY`",
-                guard.metric
-            );
+            let names = GuardSource::NAMES;
+            let message = format!("metric {:?} is not measured; {names}", guard.metric);
             let pointer = format!("/guards/{index}/metric");
             violations.push(Violation::at(pointer, "unknown-metric", message));
         }

@@ -19,7 +19,7 @@ pub(crate) struct EraseArguments {
     /// The unit, as events name it
     #[arg(long)]
     unit: String,
-    /// Yes, for good; needed where a person types, while a script is taken at its word
+    /// Yes, for good; without it nothing is erased
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(crate) struct EraseArguments {
 /// Erases the unit.
 pub(crate) fn run(arguments: &EraseArguments) -> Result<ExitCode> {
     ensure!(
-        arguments.yes || !std::io::IsTerminal::is_terminal(&std::io::stdin()),
+        arguments.yes,
         "an erasure cannot be taken back; say --yes if that is meant"
     );
     let connection = &arguments.connection;

@@ -35,13 +35,41 @@ pub(super) fn render_usage(report: &Value) -> String {
         text.push_str(&format!("{line}  {bar}\n"));
     }
     text.push_str("\n~ the period is not over\n");
-    if let Some(mixed) = report["mixed_units"].as_u64().filter(|mixed| *mixed > 0) {
-        text.push_str(&format!(
-            "{mixed} units were exposed to two variants and are not counted\n"
-        ));
-    }
+    text.push_str(&mixed(report));
     text.push_str(&footer(report));
     text
+}
+
+/// Who is in no row.
+fn mixed(report: &Value) -> String {
+    match report["mixed_units"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(mixed) => format!("{mixed} units were exposed to two variants and are not counted\n"),
+    }
+}
+
+/// What arm a row is of, where a flag divides the units.
+fn arm(report: &Value, row: &Value) -> Vec<String> {
+    let parts = ["variant", "segment"].iter();
+    let parts = parts.take(
+        match (report["flag"].is_null(), report["segment"].is_null()) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        },
+    );
+    parts.map(|part| word(&row[*part])).collect()
+}
+
+/// Headings with those of the arm between the period and the rest.
+fn headings(report: &Value, rest: &[&'static str]) -> Vec<&'static str> {
+    let parts = ["variant", "segment"].into_iter();
+    let count = arm(report, &Value::Null).len();
+    let period = ["from", "to"].into_iter();
+    period
+        .chain(parts.take(count))
+        .chain(rest.iter().copied())
+        .collect()
 }
 
 /// Cohorts under each other, periods side by side.
@@ -84,9 +112,7 @@ pub(super) fn render_retention(report: &Value) -> String {
 
 /// One line per period: who is new, who stayed, who came back, who left.
 pub(super) fn render_lifecycle(report: &Value) -> String {
-    let mut table = Table::new(&[
-        "from",
-        "to",
+    let rest = [
         "active",
         "new",
         "returning",
@@ -94,39 +120,31 @@ pub(super) fn render_lifecycle(report: &Value) -> String {
         "dormant",
         "stayed",
         "interval",
-    ]);
+    ];
+    let mut table = Table::new(&headings(report, &rest));
     for row in rows(report) {
-        table.row(vec![
-            word(&row["from"]),
-            until(row),
-            count(&row["active"]),
-            count(&row["new"]),
-            count(&row["returning"]),
-            count(&row["resurrecting"]),
-            count(&row["dormant"]),
-            percent(&row["value"]),
-            interval(&row["interval"], percent),
-        ]);
+        let mut line = vec![word(&row["from"]), until(row)];
+        line.extend(arm(report, row));
+        let counts = ["active", "new", "returning", "resurrecting", "dormant"];
+        line.extend(counts.map(|name| count(&row[name])));
+        line.push(percent(&row["value"]));
+        line.push(interval(&row["interval"], percent));
+        table.row(line);
     }
     format!(
         "periods of {} days; stayed is of those active in the period before\n\n{}\n~ the period is not \
-         over\n{}",
+         over\n{}{}",
         count(&report["period_days"]),
         table.render(),
+        mixed(report),
         footer(report)
     )
 }
 
 /// One line per period: how many units, and the share of its days they were there on.
 pub(super) fn render_stickiness(report: &Value) -> String {
-    let mut table = Table::new(&[
-        "from",
-        "to",
-        "active",
-        "share of days",
-        "interval",
-        "units by days",
-    ]);
+    let rest = ["active", "share of days", "interval", "units by days"];
+    let mut table = Table::new(&headings(report, &rest));
     for row in rows(report) {
         let by_days = row["by_days"].as_object().into_iter().flatten();
         // Texts of numbers, in the order of the numbers.
@@ -137,20 +155,20 @@ pub(super) fn render_stickiness(report: &Value) -> String {
             .iter()
             .map(|(days, units)| format!("{days}: {units}"))
             .collect();
-        table.row(vec![
-            word(&row["from"]),
-            until(row),
-            count(&row["active"]),
-            percent(&row["value"]),
-            interval(&row["interval"], percent),
-            by_days.join(", "),
-        ]);
+        let mut line = vec![word(&row["from"]), until(row)];
+        line.extend(arm(report, row));
+        line.push(count(&row["active"]));
+        line.push(percent(&row["value"]));
+        line.push(interval(&row["interval"], percent));
+        line.push(by_days.join(", "));
+        table.row(line);
     }
     format!(
         "periods of {} days; the mean share of their days on which active units were active\n\n{}\n~ the \
-         period is not over\n{}",
+         period is not over\n{}{}",
         count(&report["period_days"]),
         table.render(),
+        mixed(report),
         footer(report)
     )
 }

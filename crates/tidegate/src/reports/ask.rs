@@ -67,7 +67,7 @@ impl Place {
         let lake = server.lake(&self.connection.project)?;
         let source = Source {
             served: &served,
-            ..Source::of(&lake)
+            ..Source::of(&lake).map_err(|error| in_words(&error))?
         };
         report(source, &stored, asked).map_err(|error| in_words(&error))
     }
@@ -85,7 +85,8 @@ impl Place {
         };
         let server = StoppedServer::take(data_dir)?;
         let lake = server.lake(&self.connection.project)?;
-        report(Source::of(&lake), asked).map_err(|error| in_words(&error))
+        let source = Source::of(&lake).map_err(|error| in_words(&error))?;
+        report(source, asked).map_err(|error| in_words(&error))
     }
 
     fn of_server(&self, path: &str, asked: &ReportParameters) -> Result<Value> {

@@ -262,6 +262,12 @@ pub(crate) struct RetentionReportArguments {
     /// Cohorts, the lifecycle of units, or how often they come
     #[arg(long, value_enum, default_value_t)]
     show: ViewName,
+    /// With --show lifecycle or stickiness: the flag whose variants divide the units
+    #[arg(long)]
+    flag: Option<String>,
+    /// A property of the first exposure by which the arms are divided
+    #[arg(long, value_name = "PROPERTY", requires = "flag")]
+    segment: Option<String>,
     /// The error of intervals, each for one look [default: 0.05]
     #[arg(long, value_name = "A")]
     alpha: Option<f64>,
@@ -380,6 +386,8 @@ pub(crate) fn retention(command: &RetentionCommand) -> Result<ExitCode> {
         ViewName::Stickiness => (RetentionView::Stickiness, activity_table::render_stickiness),
     };
     let asked = ReportParameters {
+        flag: arguments.flag.clone(),
+        segment: arguments.segment.clone(),
         from: common.from.clone(),
         to: common.to.clone(),
         events: events(&arguments.event),

@@ -2,6 +2,7 @@
 
 use tidegate_stats::bayes::{self, BayesOptions, Prior};
 use tidegate_stats::cuped::{self, Measure};
+use tidegate_stats::figures::Figures;
 use tidegate_stats::fixed::{self, FixedOptions};
 use tidegate_stats::group_sequential::{self, GroupOptions, Spending};
 use tidegate_stats::order_statistics::{self, QuantileOptions};
@@ -14,7 +15,6 @@ use tidegate_stats::{ArmSummary, Contrast, JointMoments, Moments, Side, StatsErr
 
 use super::super::Refusal;
 use super::metric::{CovariateSpec, Kind, MetricSpec};
-use super::report::Answered;
 use super::{IntervalName, MethodArgs, MethodName, Statistics};
 
 /// One arm given by a mean.
@@ -128,7 +128,7 @@ impl Settings {
             arm: treatment,
             successes: treatment_successes,
         }: &Measured,
-    ) -> Result<Answered, String> {
+    ) -> Result<Figures, String> {
         if let (Some(control_successes), Some(treatment_successes)) =
             (*control_successes, *treatment_successes)
         {
@@ -149,7 +149,7 @@ impl Settings {
     }
 
     /// Two proportions, where the method treats them as such.
-    fn answer_counts(&self, [control, treatment]: [Count; 2]) -> Option<Result<Answered, String>> {
+    fn answer_counts(&self, [control, treatment]: [Count; 2]) -> Option<Result<Figures, String>> {
         let found = match self {
             Self::Score(options) => proportions::compare(control, treatment, options),
             Self::Exact(options) => small_counts::compare(control, treatment, options),
@@ -166,7 +166,7 @@ impl Settings {
             ),
             _ => return None,
         };
-        Some(found.map(Answered::from).map_err(|error| error.to_string()))
+        Some(found.map(Figures::from).map_err(|error| error.to_string()))
     }
 
     /// Two arms given by their statistics of a metric.
@@ -175,7 +175,7 @@ impl Settings {
         metric: &MetricSpec,
         covariates: &[CovariateSpec],
         pair: (&Statistics, &Statistics),
-    ) -> Result<Answered, String> {
+    ) -> Result<Figures, String> {
         if let (Statistics::Plain(control), Statistics::Plain(treatment)) = pair {
             let is_proportion = metric.kind == Kind::Proportion;
             let measured =
@@ -197,21 +197,17 @@ impl Settings {
         self.answer_contrast(&contrast, &adjusted)
     }
 
-    fn answer_contrast(
-        &self,
-        contrast: &Contrast,
-        adjusted: &Adjusted,
-    ) -> Result<Answered, String> {
+    fn answer_contrast(&self, contrast: &Contrast, adjusted: &Adjusted) -> Result<Figures, String> {
         let refuse = |error: StatsError| error.to_string();
         let mut answered = match self {
             Self::Fixed { options, .. } => fixed::compare_contrast(contrast, options)
-                .map(Answered::from)
+                .map(Figures::from)
                 .map_err(refuse)?,
             Self::Score(_) | Self::Exact(_) => {
                 return Err("the score and the exact interval are for proportions".to_owned());
             }
             Self::Sequential(options) => sequential::compare_contrast(contrast, options)
-                .map(Answered::from)
+                .map(Figures::from)
                 .map_err(refuse)?,
             Self::Group {
                 alpha,
@@ -226,11 +222,11 @@ impl Settings {
                     ..GroupOptions::equally_spaced(*alpha, *spending, *units_max, *looks, units)
                 };
                 group_sequential::compare_contrast(contrast, &options)
-                    .map(Answered::from)
+                    .map(Figures::from)
                     .map_err(|error| error.to_string())?
             }
             Self::Bayesian(options) => bayes::compare_contrast(contrast, options)
-                .map(Answered::from)
+                .map(Figures::from)
                 .map_err(refuse)?,
         };
         answered.variance_reduction = adjusted.variance_reduction;
@@ -261,7 +257,7 @@ fn watched_quantiles(
     treatment: &[(f64, u64)],
     nu: f64,
     options: &SequentialOptions,
-) -> Result<Answered, StatsError> {
+) -> Result<Figures, StatsError> {
     let options = QuantileOptions {
         alpha: options.alpha,
         tune_at: options.tune_at,
@@ -269,7 +265,7 @@ fn watched_quantiles(
     };
     let sample = |kept: &[(f64, u64)]| RankedSample::new(kept.to_vec());
     order_statistics::compare(&sample(control)?, &sample(treatment)?, nu, &options)
-        .map(Answered::from)
+        .map(Figures::from)
 }
 
 fn contrast(

@@ -1,11 +1,8 @@
 //! The printed comparison: JSON rows of a stable shape, and a table.
 
 use serde::Serialize;
-use tidegate_stats::Comparison;
-use tidegate_stats::bayes::BayesComparison;
-use tidegate_stats::comparison::{Effect, Method, Note, Relative, RelativeSet};
-use tidegate_stats::group_sequential::{AtStop, GroupComparison};
-use tidegate_stats::order_statistics::QuantileComparison;
+use tidegate_stats::comparison::{Note, Relative, RelativeSet};
+use tidegate_stats::figures::Figures;
 
 use super::super::Table;
 use super::super::table::{figure, figure_or};
@@ -25,7 +22,7 @@ pub(super) struct Row {
     metric: String,
     arm: String,
     #[serde(flatten)]
-    answered: Answered,
+    answered: Figures,
 }
 
 /// A metric without an answer.
@@ -36,144 +33,9 @@ pub(super) struct Unanswered {
     reason: String,
 }
 
-/// The figures of one comparison.
-#[derive(Serialize)]
-pub(super) struct Answered {
-    n_control: u64,
-    n_treatment: u64,
-    mean_control: f64,
-    mean_treatment: f64,
-    absolute: Effect,
-    relative: Relative,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    standard_error: Option<f64>,
-    /// None under a Bayesian method.
-    p_value: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ln_p: Option<f64>,
-    method: &'static str,
-    method_detail: Method,
-    notes: Vec<Note>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) variance_reduction: Option<f64>,
-    /// Covariates that are constant or linear in those before them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) dropped_covariates: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bayesian: Option<Posterior>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<GroupLook>,
-}
-
-#[derive(Serialize)]
-struct Posterior {
-    posterior_sd: f64,
-    chance_to_win: f64,
-    loss_if_shipped: f64,
-    loss_if_kept: f64,
-}
-
-#[derive(Serialize)]
-struct GroupLook {
-    z: f64,
-    critical_z: Option<f64>,
-    is_crossing: bool,
-    at_stop: Option<AtStop>,
-}
-
-impl From<Comparison> for Answered {
-    fn from(found: Comparison) -> Self {
-        Self {
-            n_control: found.units_control,
-            n_treatment: found.units_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: Some(found.standard_error),
-            p_value: Some(found.p_value),
-            ln_p: Some(found.ln_p),
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            dropped_covariates: Vec::new(),
-            bayesian: None,
-            group: None,
-        }
-    }
-}
-
-impl From<GroupComparison> for Answered {
-    fn from(found: GroupComparison) -> Self {
-        let group = GroupLook {
-            z: found.z,
-            critical_z: found.critical_z,
-            is_crossing: found.is_crossing,
-            at_stop: found.at_stop,
-        };
-        Self {
-            group: Some(group),
-            ..Self::from(found.comparison)
-        }
-    }
-}
-
-impl From<QuantileComparison> for Answered {
-    fn from(found: QuantileComparison) -> Self {
-        let [n_control, n_treatment] = found.units;
-        Self {
-            n_control,
-            n_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: None,
-            p_value: Some(found.p_value),
-            ln_p: Some(found.ln_p),
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            dropped_covariates: Vec::new(),
-            bayesian: None,
-            group: None,
-        }
-    }
-}
-
-impl From<BayesComparison> for Answered {
-    fn from(found: BayesComparison) -> Self {
-        Self {
-            n_control: found.units_control,
-            n_treatment: found.units_treatment,
-            mean_control: found.value_control,
-            mean_treatment: found.value_treatment,
-            absolute: found.absolute,
-            relative: found.relative,
-            standard_error: None,
-            p_value: None,
-            ln_p: None,
-            method: found.method.name,
-            method_detail: found.method,
-            notes: found.notes,
-            variance_reduction: None,
-            dropped_covariates: Vec::new(),
-            bayesian: Some(Posterior {
-                posterior_sd: found.posterior_sd,
-                chance_to_win: found.chance_to_win,
-                loss_if_shipped: found.loss_if_shipped,
-                loss_if_kept: found.loss_if_kept,
-            }),
-            group: None,
-        }
-    }
-}
-
 impl CompareReport {
     /// Adds an answer or the reason why there is none.
-    pub(super) fn add(&mut self, answered: Result<Answered, String>, metric: &str, arm: &str) {
+    pub(super) fn add(&mut self, answered: Result<Figures, String>, metric: &str, arm: &str) {
         let (metric, arm) = (metric.to_owned(), arm.to_owned());
         match answered {
             Ok(answered) => self.rows.push(Row {
