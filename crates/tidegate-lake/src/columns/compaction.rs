@@ -3,8 +3,9 @@
 //! The set of visible events does not change. Files are merged in tiers: when several files of a
 //! day are of like size they become one of the next size, so that a row is rewritten about once
 //! per factor of sixteen and a growing day never has more than a few dozen files. A day that has
-//! ended is made one file. Memory is one range of buckets of the files merged. Before
-//! a merge the checksums of its files are looked at, so that damage the format does not notice is never written anew.
+//! ended is made one file. Memory is one range of buckets of the files merged. Before a merge the
+//! checksums of its files are looked at, so that damage the format does not notice is never written
+//! anew.
 
 use super::ColumnError;
 use super::day_writer::DayWriter;

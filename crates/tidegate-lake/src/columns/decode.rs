@@ -62,8 +62,8 @@ pub(super) struct Packable<'p> {
     time_us: &'p [i64],
     codes: Vec<u32>,
     sorts: Vec<Sort>,
-    values: Vec<(usize, f64)>,
-    variants: &'p [(usize, u32)],
+    values: Vec<f64>,
+    variants: Vec<u32>,
 }
 
 impl Packable<'_> {
@@ -75,7 +75,7 @@ impl Packable<'_> {
             codes: &self.codes,
             sorts: &self.sorts,
             values: &self.values,
-            variants: self.variants,
+            variants: &self.variants,
         }
     }
 }
@@ -254,17 +254,25 @@ impl<'b> Decoder<'b> {
             codes.push(code);
         }
         let values = self.value.map(|values| {
-            let there = values.iter().enumerate();
-            let there = there.filter_map(|(row, value)| Some((row, value?)));
-            there.filter(|(_, value)| !value.is_nan()).collect()
+            let values = values.iter();
+            values.map(|value| value.unwrap_or(f64::NAN)).collect()
         });
+        let mut variants = Vec::new();
+        if !self.variants.is_empty() {
+            variants.resize(self.batch.num_rows(), 0);
+        }
+        for (row, variant) in &self.variants {
+            if let Some(place) = variants.get_mut(*row) {
+                *place = *variant;
+            }
+        }
         Ok(Packable {
             unit: self.unit.values(),
             time_us: self.time.values(),
             codes,
             sorts,
             values: values.unwrap_or_default(),
-            variants: &self.variants,
+            variants,
         })
     }
 

@@ -23,10 +23,10 @@ pub(in crate::columns) struct Picked<'p> {
     /// The number of each row's sort in `sorts`.
     pub(in crate::columns) codes: &'p [u32],
     pub(in crate::columns) sorts: &'p [Sort],
-    /// Rows that have a value, ascending.
-    pub(in crate::columns) values: &'p [(usize, f64)],
-    /// Rows that have a variant, ascending.
-    pub(in crate::columns) variants: &'p [(usize, u32)],
+    /// The value of each row, NaN for none; empty if no row has any.
+    pub(in crate::columns) values: &'p [f64],
+    /// The variant of each row, 0 for none; empty if no row has any.
+    pub(in crate::columns) variants: &'p [u32],
 }
 
 impl Packing {
@@ -46,37 +46,70 @@ impl Packing {
     /// Appends rows.
     pub(in crate::columns) fn push(&mut self, picked: &Picked<'_>) {
         let start = self.block.len();
-        let unit = |row: &usize| picked.unit.get(*row).copied().unwrap_or(u32::MAX);
-        self.block.units.extend(picked.rows.iter().map(unit));
-        // Which code of the block's stands for each of the batch's; looked for when first met.
-        let mut translated: Vec<Option<u32>> = vec![None; picked.sorts.len()];
-        let (known, sorts) = (&mut self.known, &mut self.block.sorts);
-        let code = |row: &usize| {
-            let code = picked.codes.get(*row).copied().unwrap_or(u32::MAX);
-            let at = usize::try_from(code).unwrap_or(usize::MAX);
-            let (place, sort) = translated.get_mut(at).zip(picked.sorts.get(at))?;
-            Some(*place.get_or_insert_with(|| {
-                *known.entry(*sort).or_insert_with(|| {
-                    sorts.push(*sort);
-                    u32::try_from(sorts.len() - 1).unwrap_or(u32::MAX)
-                })
-            }))
-        };
-        let codes = picked.rows.iter().map(code);
-        self.block
-            .codes
-            .extend(codes.map(|code| code.unwrap_or(u32::MAX)));
-        for row in picked.rows {
-            self.push_time(picked.time_us.get(*row).copied().unwrap_or(0));
-        }
+        self.block.units.extend_from(picked.rows, picked.unit);
+        let codes = self.translated(picked);
+        self.block.codes.extend_from_all(&codes);
+        self.push_times(picked);
         let place = |to: usize| u32::try_from(start + to).unwrap_or(u32::MAX);
-        let values = picked_of(picked.rows, picked.values);
-        self.values
-            .extend(values.map(|(to, value)| (place(to), value)));
-        let variants = picked_of(picked.rows, picked.variants);
-        self.block
-            .variants
-            .extend(variants.map(|(to, variant)| (place(to), variant)));
+        for (to, row) in picked.rows.iter().enumerate() {
+            if let Some(value) = picked.values.get(*row).filter(|value| !value.is_nan()) {
+                self.values.push((place(to), *value));
+            }
+        }
+        for (to, row) in picked.rows.iter().enumerate() {
+            if let Some(variant) = picked.variants.get(*row).filter(|variant| **variant != 0) {
+                self.block.variants.push((place(to), *variant));
+            }
+        }
+    }
+
+    /// The block's own code of each picked row.
+    fn translated(&mut self, picked: &Picked<'_>) -> Vec<u32> {
+        const UNKNOWN: u32 = u32::MAX;
+        let mut table: Vec<u32> = vec![UNKNOWN; picked.sorts.len()];
+        let mut translate = |row: &usize| {
+            let code = picked.codes.get(*row).copied().unwrap_or(UNKNOWN);
+            let at = usize::try_from(code).unwrap_or(usize::MAX);
+            let Some((place, sort)) = table.get_mut(at).zip(picked.sorts.get(at)) else {
+                return UNKNOWN;
+            };
+            if *place == UNKNOWN {
+                let sorts = &mut self.block.sorts;
+                *place = *self.known.entry(*sort).or_insert_with(|| {
+                    sorts.push(*sort);
+                    u32::try_from(sorts.len() - 1).unwrap_or(UNKNOWN)
+                });
+            }
+            *place
+        };
+        picked.rows.iter().map(&mut translate).collect()
+    }
+
+    fn push_times(&mut self, picked: &Picked<'_>) {
+        let time = |row: &usize| picked.time_us.get(*row).copied().unwrap_or(0);
+        let base_us = self.block.spans.last().map(|span| span.base_us);
+        let ends = picked.rows.first().zip(picked.rows.last());
+        // Times ascend: if the first and the last fit, all do.
+        let fits = |base_us: i64, time_us: i64| {
+            let since = time_us.checked_sub(base_us)?;
+            u32::try_from(since).ok()
+        };
+        let one_span = base_us.zip(ends).filter(|(base_us, (first, last))| {
+            fits(*base_us, time(first)).is_some() && fits(*base_us, time(last)).is_some()
+        });
+        match one_span {
+            Some((base_us, _)) => {
+                let offsets = picked.rows.iter().map(|row| fits(base_us, time(row)));
+                self.block
+                    .offsets
+                    .extend(offsets.map(|offset| offset.unwrap_or(0)));
+            }
+            None => {
+                for row in picked.rows {
+                    self.push_time(time(row));
+                }
+            }
+        }
     }
 
     fn push_time(&mut self, time_us: i64) {
@@ -119,30 +152,25 @@ impl Packing {
     }
 }
 
-/// Of what some rows have, what the picked ones have, with their places among those.
-fn picked_of<T: Copy>(rows: &[usize], has: &[(usize, T)]) -> impl Iterator<Item = (usize, T)> {
-    let mut has = has.iter().peekable();
-    rows.iter().enumerate().filter_map(move |(to, row)| {
-        while has.next_if(|(other, _)| other < row).is_some() {}
-        has.next_if(|(other, _)| other == row)
-            .map(|(_, value)| (to, *value))
-    })
-}
+impl<N: Copy + Default + Into<u32> + TryFrom<u32>> Column<N> {
+    fn extend_from(&mut self, rows: &[usize], numbers: &[u32]) {
+        let picked = rows.iter().map(|row| numbers.get(*row).copied());
+        let picked: Vec<u32> = picked.map(|number| number.unwrap_or(u32::MAX)).collect();
+        self.extend_from_all(&picked);
+    }
 
-impl<N: Copy + Into<u32> + TryFrom<u32>> Column<N> {
-    fn extend(&mut self, numbers: impl Iterator<Item = u32>) {
-        for number in numbers {
-            match self {
-                Self::Wide(wide) => wide.push(number),
-                Self::Narrow(narrow) => match N::try_from(number) {
-                    Ok(number) => narrow.push(number),
-                    Err(_) => {
-                        let mut wide: Vec<u32> = narrow.iter().map(|n| (*n).into()).collect();
-                        wide.push(number);
-                        *self = Self::Wide(wide);
-                    }
-                },
+    fn extend_from_all(&mut self, numbers: &[u32]) {
+        if let Self::Narrow(narrow) = self {
+            let highest = numbers.iter().copied().max().unwrap_or(0);
+            if N::try_from(highest).is_ok() {
+                let numbers = numbers.iter().map(|number| N::try_from(*number));
+                narrow.extend(numbers.map(Result::unwrap_or_default));
+                return;
             }
+            *self = Self::Wide(narrow.iter().map(|number| (*number).into()).collect());
+        }
+        if let Self::Wide(wide) = self {
+            wide.extend_from_slice(numbers);
         }
     }
 
@@ -191,13 +219,11 @@ mod tests {
                     unit.push(*of);
                     times.push(time_us);
                     codes.push(u32::try_from(code).unwrap());
-                    values.extend(value.map(|value| (row, value)));
-                    if name % 3 == 0 {
-                        variants.push((row, *name));
-                    }
+                    values.push(value.unwrap_or(f64::NAN));
+                    variants.push(if name % 3 == 1 { *name } else { 0 });
                     if *is_ours {
                         rows.push(row);
-                        if name % 3 == 0 {
+                        if name % 3 == 1 {
                             plain.variants.push((plain.unit.len(), *name));
                         }
                         plain.unit.push(*of);
