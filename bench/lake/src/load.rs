@@ -132,10 +132,43 @@ fn keep(lake: &Lake, day: &AtomicI64) -> Result<(), Failure> {
     }
 }
 
+/// How much of the workload is loaded, and when events arrive; the environment may say otherwise.
+struct Variation {
+    /// `BENCH_EVERY=5` loads every fifth day alone, in which as much happens as at full scale.
+    every: usize,
+    /// `BENCH_ARRIVAL=late` has each event arrive by itself up to two seconds after its time.
+    is_late: bool,
+}
+
+impl Variation {
+    fn asked_for() -> Self {
+        let every = std::env::var("BENCH_EVERY").ok();
+        let arrival = std::env::var("BENCH_ARRIVAL").ok();
+        Self {
+            every: every.and_then(|text| text.parse().ok()).unwrap_or(1).max(1),
+            is_late: arrival.as_deref() == Some("late"),
+        }
+    }
+
+    fn apply(&self, made: &mut Event) {
+        if self.is_late {
+            let low = u64::try_from(made.id.0 >> 64).unwrap_or(0);
+            made.received_us += 20_000 + i64::try_from(low % 2_000_000).unwrap_or(0);
+        }
+    }
+}
+
 /// Loads everything; what it took goes into `out`.
 pub fn load(lake: &Lake, data: &Path, out: &mut Map<String, Value>) -> Result<(), Failure> {
     let workload = Workload::read(data)?;
-    let days = workload.by_day();
+    let mut days = workload.by_day();
+    let variation = Variation::asked_for();
+    for (day, keys) in days.iter_mut().enumerate() {
+        if day % variation.every != variation.every / 2 {
+            keys.clear();
+        }
+    }
+    let days = days;
     let rows: usize = days.iter().map(Vec::len).sum();
 
     // What making the events costs is the generator's, not the lake's.
@@ -155,10 +188,16 @@ pub fn load(lake: &Lake, data: &Path, out: &mut Map<String, Value>) -> Result<()
         let (sender, batches) = sync_channel::<(i64, Vec<Event>)>(4);
         let workload = &workload;
         let days = &days;
+        let variation = &variation;
         scope.spawn(move || {
             for (day, keys) in (0i64..).zip(days) {
                 for part in keys.chunks(BATCH) {
-                    let events = part.iter().map(|key| workload.event(*key, day)).collect();
+                    let make = |key: &u64| {
+                        let mut made = workload.event(*key, day);
+                        variation.apply(&mut made);
+                        made
+                    };
+                    let events = part.iter().map(make).collect();
                     if sender.send((FIRST_DAY + day, events)).is_err() {
                         return;
                     }

@@ -1,10 +1,9 @@
 //! The columnar files: the log's events as Parquet, open to any engine.
 //!
 //! One file per UTC day and flush, compacted to one file per day. Inside, rows are ordered by
-//! (unit bucket, time, event id) and row groups end at bucket boundaries, so that a question is
+//! (range of unit buckets, time, event id) and a range is a row group, so that a question is
 //! answered bucket by bucket, in time order, without a sort: a unit's whole history lies in one
-//! bucket, and its state fits a cache. Small flushes share row groups between buckets, because
-//! 64 groups for a thousand events would be mostly footers. `docs/lake.md` documents the columns.
+//! bucket, and its state fits a cache. `docs/lake.md` documents the columns.
 //!
 //! Commit protocol: data files written aside, synced, renamed; the directory synced; one manifest
 //! record appended and synced; only then are the files part of the lake, and only then may the
@@ -28,6 +27,9 @@ mod hot;
 mod manifest;
 mod merge;
 mod news;
+#[cfg(test)]
+mod old_files;
+mod ranges;
 mod records;
 mod replay;
 mod rows;

@@ -34,7 +34,7 @@ fn options(recent_ids: usize) -> LakeOptions {
             ..LogOptions::default()
         },
         columns: ColumnOptions {
-            buckets: 4,
+            buckets: 16,
             group_rows: 16,
             flush_events: 50,
             ..ColumnOptions::default()
@@ -79,7 +79,16 @@ fn events(numbers: impl IntoIterator<Item = u64>) -> Vec<Event> {
     let arrival = Arrival::at(RECEIVED_US);
     let parsed = parse_events(text.as_bytes(), &Limits::default(), arrival).unwrap();
     assert!(parsed.rejected.is_empty(), "{:?}", parsed.rejected);
-    parsed.accepted
+    let mut events = parsed.accepted;
+    for event in &mut events {
+        event.received_us += arrival_of(event);
+    }
+    events
+}
+
+/// Each event arrives by itself, some microseconds after the first.
+fn arrival_of(event: &Event) -> i64 {
+    i64::try_from(event.id.0 * 7919 % 5_000_011).unwrap()
 }
 
 fn all_rows(lake: &Lake) -> Vec<Rows> {
@@ -715,7 +724,8 @@ fn duckdb_reads_the_documented_schema() {
     lake.columns().compact().unwrap();
     let query = "select u.unit_id, count(*), sum(e.value), min(e.time)::timestamp::varchar, \
                  count(*) filter (e.properties->>'$.device' = 'mobile'), \
-                 count(distinct e.event_id), max(e.variant) \
+                 count(distinct e.event_id), max(e.variant), \
+                 min(epoch_us(e.time + to_microseconds(e.arrival_us))) \
                  from read_parquet('events/*.parquet') e \
                  join read_parquet('units/*.parquet') u using (bucket, unit) \
                  where not e.quarantined group by all order by all limit 1";
@@ -729,7 +739,8 @@ fn duckdb_reads_the_documented_schema() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         said.trim(),
-        "[('unit-0', 11, 610.5, '2026-05-01 00:00:00', 11, 11, 'on')]",
+        // The first event of this unit has the id 1.
+        "[('unit-0', 11, 610.5, '2026-05-01 00:00:00', 11, 11, 'on', 1780272000007919)]",
         "{complaint}"
     );
 }

@@ -10,6 +10,9 @@
 //! Looking for one or two sorts compares eight rows at a time.
 
 mod grow;
+mod packing;
+
+pub(super) use packing::{Packing, Picked};
 
 use super::rows::Rows;
 use rustc_hash::FxHashMap;

@@ -3,8 +3,9 @@
 //! The set of visible events does not change. Files are merged in tiers: when several files of a
 //! day are of like size they become one of the next size, so that a row is rewritten about once
 //! per factor of sixteen and a growing day never has more than a few dozen files. A day that has
-//! ended is made one file. Memory is one bucket of the files merged. Before a merge the checksums
-//! of its files are looked at, so that damage the format does not notice is never written anew.
+//! ended is made one file. Memory is one range of buckets of the files merged. Before a merge the
+//! checksums of its files are looked at, so that damage the format does not notice is never written
+//! anew.
 
 use super::ColumnError;
 use super::day_writer::DayWriter;
@@ -107,14 +108,13 @@ impl ColumnStore {
         }
         let name = self.new_name(&day_text(day));
         let mut writer = DayWriter::create(self, &name)?;
-        let mut merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
+        let merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
         let mut duplicates = 0;
-        for bucket in 0..state.buckets {
-            let merged = merge.bucket(bucket)?;
-            duplicates += merged.duplicates;
-            if merged.batch.num_rows() > 0 {
-                writer.write(bucket, &merged.batch)?;
-            }
+        for buckets in self
+            .ranges_of(files.iter().map(|file| file.rows).sum())
+            .all()
+        {
+            duplicates += merge.range(&buckets, &mut |batch| writer.write(&buckets, batch))?;
         }
         let file = writer.finish(day, true)?;
         self.sync_dirs()?;

@@ -1,5 +1,5 @@
-//! One day's event file being written: row groups that end at bucket boundaries, and what the
-//! manifest is to say of the file.
+//! One day's event file being written: a row group for each range of buckets, and what the manifest
+//! is to say of the file.
 
 use super::ColumnError;
 use super::file::{FileWriter, Finished};
@@ -8,11 +8,11 @@ use super::schema::{column, event_schema};
 use super::store::ColumnStore;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
+use std::ops::RangeInclusive;
 
-/// A day's file being written, bucket by bucket in ascending order.
+/// A day's file being written, range of buckets by range in ascending order.
 pub(super) struct DayWriter<'s> {
     writer: FileWriter<'s>,
-    group_rows: u64,
     groups: Vec<RowGroupMeta>,
     open: Option<RowGroupMeta>,
     last_time_us: Option<i64>,
@@ -25,7 +25,6 @@ impl<'s> DayWriter<'s> {
             FileWriter::create(store.io.as_ref(), &store.events_dir, name, event_schema())?;
         Ok(Self {
             writer,
-            group_rows: store.options.group_rows,
             groups: Vec::new(),
             open: None,
             last_time_us: None,
@@ -33,7 +32,16 @@ impl<'s> DayWriter<'s> {
         })
     }
 
-    pub(super) fn write(&mut self, bucket: u16, batch: &RecordBatch) -> Result<(), ColumnError> {
+    /// Writes rows of a range of buckets, in the order of time and id.
+    pub(super) fn write(
+        &mut self,
+        buckets: &RangeInclusive<u16>,
+        batch: &RecordBatch,
+    ) -> Result<(), ColumnError> {
+        let is_other = |open: &RowGroupMeta| open.first_bucket != *buckets.start();
+        if self.open.as_ref().is_some_and(is_other) {
+            self.end_group()?;
+        }
         self.writer.write(batch)?;
         self.last_time_us = self.last_time_us.max(last_time_us(batch));
         if let Some((first, end)) = sequences(batch) {
@@ -42,15 +50,11 @@ impl<'s> DayWriter<'s> {
         }
         let rows = batch.num_rows() as u64;
         let open = self.open.get_or_insert(RowGroupMeta {
-            first_bucket: bucket,
-            last_bucket: bucket,
+            first_bucket: *buckets.start(),
+            last_bucket: *buckets.end(),
             rows: 0,
         });
-        open.last_bucket = bucket;
         open.rows += rows;
-        if open.rows >= self.group_rows {
-            self.end_group()?;
-        }
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! One batch of an event file, decoded to plain rows.
 //!
 //! Kinds and names are dictionaries, so each distinct one is looked at once per batch. A column
-//! that has no value at all is not there. Rows are taken in
-//! stretches: what is left out (quarantined events, what is older than asked for) is rare, and a
-//! stretch is copied column by column.
+//! that has no value at all is not there. Buckets lie beside each other in a batch: its rows are
+//! told apart once, and those of a bucket are copied column by column.
 
+use super::block::{Picked, Sort};
 use super::rows::{Rows, Texts};
 use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, RecordBatch};
 use arrow::array::{
@@ -13,7 +13,6 @@ use arrow::array::{
 };
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type};
 use rustc_hash::FxHashMap;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use tidegate_metrics::EventKind;
 
@@ -44,13 +43,40 @@ struct Coded<'b, T> {
 }
 
 impl<T: Copy> Coded<'_, T> {
-    fn of(&self, row: usize) -> Option<T> {
+    fn key(&self, row: usize) -> Option<usize> {
         let keys = self.array.keys();
         if !keys.is_valid(row) {
             return None;
         }
-        let key = usize::try_from(keys.values().get(row).copied()?).ok()?;
-        self.meanings.get(key).copied()
+        usize::try_from(keys.values().get(row).copied()?).ok()
+    }
+
+    fn of(&self, row: usize) -> Option<T> {
+        self.meanings.get(self.key(row)?).copied()
+    }
+}
+
+/// Columns of a batch from which blocks are packed.
+pub(super) struct Packable<'p> {
+    unit: &'p [u32],
+    time_us: &'p [i64],
+    codes: Vec<u32>,
+    sorts: Vec<Sort>,
+    values: Vec<f64>,
+    variants: Vec<u32>,
+}
+
+impl Packable<'_> {
+    pub(super) fn of<'p>(&'p self, rows: &'p [usize]) -> Picked<'p> {
+        Picked {
+            rows,
+            unit: self.unit,
+            time_us: self.time_us,
+            codes: &self.codes,
+            sorts: &self.sorts,
+            values: &self.values,
+            variants: &self.variants,
+        }
     }
 }
 
@@ -86,6 +112,10 @@ fn variants(batch: &RecordBatch, texts: &mut Texts) -> Result<Vec<(usize, u32)>,
     Ok(there
         .map(|row| (row, texts.intern(array.value(row))))
         .collect())
+}
+
+fn gather<T: Copy>(column: &[T], rows: &[usize], into: &mut Vec<T>) {
+    into.extend(rows.iter().filter_map(|row| column.get(*row).copied()));
 }
 
 impl<'b> Decoder<'b> {
@@ -129,54 +159,43 @@ impl<'b> Decoder<'b> {
         })
     }
 
-    /// The buckets in the batch, with the rows of each.
-    pub(super) fn buckets(&self) -> Vec<(u16, Range<usize>)> {
-        let mut start = 0;
-        let runs = self.bucket.values().chunk_by(|a, b| a == b);
-        let runs = runs.filter_map(|run| {
-            let rows = start..start + run.len();
-            start = rows.end;
-            Some((*run.first()?, rows))
-        });
-        runs.collect()
+    /// The buckets in the batch, with the rows of each in the order of the file.
+    pub(super) fn buckets(&self) -> Vec<(u16, Vec<usize>)> {
+        let buckets = self.bucket.values();
+        let first = buckets.iter().min().copied().unwrap_or(0);
+        let last = buckets.iter().max().copied().unwrap_or(0);
+        let mut lists: Vec<Vec<usize>> = vec![Vec::new(); usize::from(last - first) + 1];
+        for (row, bucket) in buckets.iter().enumerate() {
+            if let Some(list) = lists.get_mut(usize::from(*bucket - first)) {
+                list.push(row);
+            }
+        }
+        let lists = (first..=last).zip(lists);
+        lists.filter(|(_, rows)| !rows.is_empty()).collect()
     }
 
     /// Of some rows those that are not quarantined, and at or above a sequence if one is given.
     pub(super) fn kept(
         &self,
-        rows: Range<usize>,
+        mut rows: Vec<usize>,
         from_sequence: Option<u64>,
-    ) -> Result<Vec<Range<usize>>, Wrong> {
-        let sequence = match from_sequence {
-            None if self.quarantined.true_count() == 0 => return Ok(vec![rows]),
-            None => None,
-            Some(from) => {
-                let column = column(self.batch, "sequence")?;
-                let column = column.as_primitive_opt::<UInt64Type>().ok_or("sequence")?;
-                Some((from, column))
-            }
-        };
-        let mut kept: Vec<Range<usize>> = Vec::new();
-        for row in rows {
-            let is_new = sequence.is_none_or(|(from, column)| column.value(row) >= from);
-            if !is_new || self.quarantined.value(row) {
-                continue;
-            }
-            match kept.last_mut() {
-                Some(last) if last.end == row => last.end += 1,
-                _ => kept.push(row..row + 1),
-            }
+    ) -> Result<Vec<usize>, Wrong> {
+        if self.quarantined.true_count() > 0 {
+            rows.retain(|row| !self.quarantined.value(*row));
         }
-        Ok(kept)
+        if let Some(from) = from_sequence {
+            let column = column(self.batch, "sequence")?;
+            let column = column.as_primitive_opt::<UInt64Type>().ok_or("sequence")?;
+            rows.retain(|row| column.value(*row) >= from);
+        }
+        Ok(rows)
     }
 
-    /// Appends some rows.
-    pub(super) fn push(&self, from: Range<usize>, rows: &mut Rows) -> Result<(), Wrong> {
+    /// Appends some rows, which ascend.
+    pub(super) fn push(&self, from: &[usize], rows: &mut Rows) -> Result<(), Wrong> {
         let start = rows.len();
-        let unit = self.unit.values().get(from.clone()).ok_or("unit")?;
-        rows.unit.extend_from_slice(unit);
-        let time = self.time.values().get(from.clone()).ok_or("time")?;
-        rows.time_us.extend_from_slice(time);
+        gather(self.unit.values(), from, &mut rows.unit);
+        gather(self.time.values(), from, &mut rows.time_us);
         match self.value {
             None => {
                 let none = std::iter::repeat_n(f64::NAN, from.len());
@@ -184,33 +203,80 @@ impl<'b> Decoder<'b> {
             }
             Some(values) => rows
                 .value
-                .extend(from.clone().map(|row| match values.is_valid(row) {
-                    true => values.value(row),
+                .extend(from.iter().map(|row| match values.is_valid(*row) {
+                    true => values.value(*row),
                     false => f64::NAN,
                 })),
         }
-        for row in from.clone() {
-            rows.kind.push(self.kind.of(row).flatten().ok_or("kind")?);
-            rows.name.push(self.name.of(row).ok_or("name")?);
+        for row in from {
+            rows.kind.push(self.kind.of(*row).flatten().ok_or("kind")?);
+            rows.name.push(self.name.of(*row).ok_or("name")?);
         }
-        let first = self.variants.partition_point(|(row, _)| *row < from.start);
-        let found = self.variants.iter().skip(first);
-        let found = found.take_while(|(row, _)| *row < from.end);
-        rows.variants
-            .extend(found.map(|(row, variant)| (start + row - from.start, *variant)));
-        self.push_properties(from.clone(), rows)?;
+        let mut variants = self.variants.iter().peekable();
+        for (to, row) in from.iter().enumerate() {
+            while variants.next_if(|(other, _)| other < row).is_some() {}
+            let variant = variants.next_if(|(other, _)| other == row);
+            rows.variants
+                .extend(variant.map(|(_, variant)| (start + to, *variant)));
+        }
+        self.push_properties(from, rows)?;
         if let Some((ids, sequences)) = self.ids {
-            let sequences = sequences.values().get(from.clone()).ok_or("sequence")?;
-            rows.sequences.extend_from_slice(sequences);
+            gather(sequences.values(), from, &mut rows.sequences);
             for row in from {
-                let id = ids.value(row).try_into().map_err(|_| "event_id")?;
+                let id = ids.value(*row).try_into().map_err(|_| "event_id")?;
                 rows.ids.push(id);
             }
         }
         Ok(())
     }
 
-    fn push_properties(&self, from: Range<usize>, rows: &mut Rows) -> Result<(), Wrong> {
+    /// What is packed of the batch, but for which rows.
+    pub(super) fn packable(&self) -> Result<Packable<'_>, Wrong> {
+        let mut table: Vec<Option<u32>> = Vec::new();
+        let (kinds, names) = (&self.kind.meanings, &self.name.meanings);
+        table.resize(kinds.len().saturating_mul(names.len()), None);
+        let (mut sorts, mut codes) = (Vec::new(), Vec::with_capacity(self.batch.num_rows()));
+        for row in 0..self.batch.num_rows() {
+            let kind = self.kind.key(row).ok_or("kind")?;
+            let name = self.name.key(row).ok_or("name")?;
+            let place = table.get_mut(kind * names.len() + name).ok_or("name")?;
+            let code = match place {
+                Some(code) => *code,
+                None => {
+                    let code = u32::try_from(sorts.len()).map_err(|_| "name")?;
+                    sorts.push(Sort {
+                        kind: kinds.get(kind).copied().flatten().ok_or("kind")?,
+                        name: names.get(name).copied().ok_or("name")?,
+                    });
+                    *place.insert(code)
+                }
+            };
+            codes.push(code);
+        }
+        let values = self.value.map(|values| {
+            let values = values.iter();
+            values.map(|value| value.unwrap_or(f64::NAN)).collect()
+        });
+        let mut variants = Vec::new();
+        if !self.variants.is_empty() {
+            variants.resize(self.batch.num_rows(), 0);
+        }
+        for (row, variant) in &self.variants {
+            if let Some(place) = variants.get_mut(*row) {
+                *place = *variant;
+            }
+        }
+        Ok(Packable {
+            unit: self.unit.values(),
+            time_us: self.time.values(),
+            codes,
+            sorts,
+            values: values.unwrap_or_default(),
+            variants,
+        })
+    }
+
+    fn push_properties(&self, from: &[usize], rows: &mut Rows) -> Result<(), Wrong> {
         let Some(array) = self.properties else {
             let none = if self.with_properties { from.len() } else { 0 };
             rows.properties.extend(std::iter::repeat_n(0, none));
@@ -220,11 +286,11 @@ impl<'b> Decoder<'b> {
         let keys = array.keys();
         let mut numbers: FxHashMap<i32, u32> = FxHashMap::default();
         for row in from {
-            if !keys.is_valid(row) {
+            if !keys.is_valid(*row) {
                 rows.properties.push(0);
                 continue;
             }
-            let key = keys.value(row);
+            let key = keys.value(*row);
             let at = usize::try_from(key).map_err(|_| "properties")?;
             let number = *numbers.entry(key).or_insert_with(|| {
                 rows.property_texts.push(texts.value(at).into());

@@ -76,6 +76,16 @@ impl Dictionary {
         self.occupy(hash, self.ends.len());
     }
 
+    /// Makes room in an empty dictionary for so many names.
+    pub(super) fn reserve(&mut self, names: usize) {
+        if self.ends.is_empty() && names > 0 {
+            let slots = (names * 8).div_ceil(7) + 1;
+            self.slots = vec![Slot::default(); slots.next_power_of_two().max(16)];
+            self.ends.reserve(names);
+            self.ordinals.reserve(names);
+        }
+    }
+
     /// Lets the first free slot of a hash lead to a place, which is counted from 1.
     fn occupy(&mut self, hash: u64, place: usize) {
         let (tag, start) = parts_of(hash);

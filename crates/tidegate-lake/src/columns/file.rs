@@ -165,15 +165,19 @@ impl ChunkReader for Source {
 pub(super) struct Footer(ArrowReaderMetadata);
 
 impl Footer {
-    /// Reads the footer, of a file that is to be read as a schema of equal meaning.
+    /// Reads the footer, of a file that is to be read as a schema of equal meaning as its own.
     pub(super) fn read(
         io: &dyn LakeIo,
         path: &Path,
-        schema: SchemaRef,
+        schema: &dyn Fn(&SchemaRef) -> SchemaRef,
     ) -> Result<Self, ColumnError> {
         let source = Source::open(io, path)?;
-        let options = ArrowReaderOptions::new().with_schema(schema);
-        guarded(path, || ArrowReaderMetadata::load(&source, options)).map(Self)
+        let read = || {
+            let own = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new())?;
+            let options = ArrowReaderOptions::new().with_schema(schema(own.schema()));
+            ArrowReaderMetadata::try_new(Arc::clone(own.metadata()), options)
+        };
+        guarded(path, read).map(Self)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -258,10 +262,6 @@ impl Batches {
             path: path.to_owned(),
             reader,
         })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

@@ -156,9 +156,11 @@ impl ColumnStore {
         let refuse =
             |e: &dyn std::fmt::Display| ColumnError::parquet(&self.events_dir.join(&name), e);
         let arrived = event_batch(rows).map_err(|e| refuse(&e))?;
+        let ranges = self.ranges_of(rows.len() as u64);
+        let number = |row: &PlacedEvent<'_>| ranges.of_bucket(row.bucket);
         let mut order: Vec<(u16, i64, EventId, u64, u32)> = (0u32..)
             .zip(rows)
-            .map(|(at, row)| (row.bucket, row.time_us, row.event.id, row.sequence, at))
+            .map(|(at, row)| (number(row), row.time_us, row.event.id, row.sequence, at))
             .collect();
         order.sort_unstable();
         let places = UInt32Array::from_iter_values(order.iter().map(|(.., at)| *at));
@@ -166,11 +168,12 @@ impl ColumnStore {
         drop(arrived);
         let mut file = DayWriter::create(self, &name)?;
         let mut from = 0;
-        for bucket_rows in order.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((bucket, ..)) = bucket_rows.first() {
-                file.write(*bucket, &ordered.slice(from, bucket_rows.len()))?;
+        for range_rows in order.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((number, ..)) = range_rows.first() {
+                let batch = ordered.slice(from, range_rows.len());
+                file.write(&ranges.numbered(*number), &batch)?;
             }
-            from += bucket_rows.len();
+            from += range_rows.len();
         }
         file.finish(day, false)
     }

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use tidegate_metrics::MissingFile;
 
 const NAME: &str = "manifest";
-const VERSION: u32 = 1;
-/// While files are set apart: a program that does not know of them would delete them.
-const VERSION_WITH_DAMAGED: u32 = 2;
+/// A program that does not know a version leaves the lake alone. From 2 on, files may be set apart,
+/// which an older one would delete; from 3 on, the buckets of an event file lie beside each other.
+const VERSION: u32 = 3;
+const OLDEST_VERSION: u32 = 1;
 /// Beyond this, and beyond some times the whole, the records are replaced by the whole.
 const LONG_BYTES: u64 = 4 << 20;
 
@@ -271,13 +272,9 @@ impl LakeState {
         }
     }
 
-    /// Events went or came back; an older program must not open a lake with files set apart.
+    /// Events went or came back.
     fn upheaved(&mut self) {
         self.upheavals += 1;
-        self.version = match self.damaged.is_empty() {
-            true => VERSION,
-            false => VERSION_WITH_DAMAGED,
-        };
     }
 
     /// Files set apart that may hold rows of some units.
@@ -327,7 +324,7 @@ impl LakeState {
         if records::read(io, &path, apply)?.is_none() {
             return Ok(None);
         }
-        if !(VERSION..=VERSION_WITH_DAMAGED).contains(&state.version) {
+        if !(OLDEST_VERSION..=VERSION).contains(&state.version) {
             let detail = format!("format version {} is not known", state.version);
             return Err(ColumnError::damaged(&path, detail));
         }
@@ -362,7 +359,10 @@ impl Manifest {
         buckets: u16,
     ) -> Result<(Self, LakeState), ColumnError> {
         let state = match LakeState::read(io, dir)? {
-            Some(state) => state,
+            Some(state) => LakeState {
+                version: VERSION,
+                ..state
+            },
             None => LakeState {
                 version: VERSION,
                 buckets,
@@ -408,6 +408,27 @@ impl Manifest {
 mod tests {
     use super::*;
     use crate::io::SimulatedDisk;
+
+    #[test]
+    fn a_lake_of_before_gets_the_version_of_now_and_one_of_later_is_refused() {
+        for (version, is_known) in [(0, false), (1, true), (2, true), (3, true), (4, false)] {
+            let disk = SimulatedDisk::new();
+            let dir = Path::new("/lake");
+            let state = LakeState {
+                version,
+                buckets: 4,
+                ..LakeState::default()
+            };
+            let whole = frame(&Record::Whole(Box::new(state))).unwrap();
+            RecordFile::create(&disk, dir, NAME, &whole).unwrap();
+            let opened = Manifest::open(&disk, dir, 8);
+            assert_eq!(opened.is_ok(), is_known, "version {version}");
+            if is_known {
+                let read = LakeState::read(&disk, dir).unwrap().unwrap();
+                assert_eq!((read.version, read.buckets), (VERSION, 4));
+            }
+        }
+    }
 
     #[test]
     fn a_long_manifest_is_replaced_by_what_it_adds_up_to() {

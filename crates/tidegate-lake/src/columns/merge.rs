@@ -1,114 +1,157 @@
-//! Several files' rows as one run: streamed bucket by bucket, copies and erased rows dropped.
+//! Several files' rows as one run: range of buckets by range of buckets, copies and erased rows
+//! dropped.
 //!
-//! Every file is ordered by bucket, so all of them are read once, side by side; memory is one
-//! bucket of the files and a batch of each.
+//! Row groups say which buckets are in them, so each range is read from the groups that have any
+//! of it. Files that were written alike have the same ranges, and are read once; a file of one
+//! group is small and is read at the start. Memory is one range of the files merged.
 
 use super::ColumnError;
-use super::file::{Batches, Wanted};
+use super::file::{Footer, Wanted, read_batches};
 use super::manifest::{FileMeta, LakeState};
-use super::schema::{column, event_schema};
+use super::schema::{column, in_current_columns};
 use crate::io::LakeIo;
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type, UInt64Type};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// Rows of each file held at a time, besides those of the bucket in hand.
-const BATCH_ROWS: usize = 8192;
-
-/// One bucket's merged rows and the number of copies dropped.
-#[derive(Debug)]
-pub(super) struct Merged {
-    pub(super) batch: RecordBatch,
-    pub(super) duplicates: u64,
-}
+/// Rows written at a time.
+const BATCH_ROWS: usize = 1 << 16;
 
 /// Files being merged.
 pub(super) struct Merge<'m> {
+    io: &'m dyn LakeIo,
     dir: PathBuf,
     state: &'m LakeState,
-    cursors: Vec<Cursor>,
+    inputs: Vec<Input<'m>>,
+}
+
+/// One file.
+struct Input<'m> {
+    file: &'m FileMeta,
+    path: PathBuf,
+    footer: Footer,
+    /// All rows of a small file.
+    small: Option<Vec<RecordBatch>>,
 }
 
 impl<'m> Merge<'m> {
     pub(super) fn open(
-        io: &dyn LakeIo,
+        io: &'m dyn LakeIo,
         dir: &Path,
         state: &'m LakeState,
-        files: &[FileMeta],
+        files: &'m [FileMeta],
     ) -> Result<Self, ColumnError> {
-        let cursors = files.iter().map(|file| {
-            let wanted = Wanted {
-                batch_rows: Some(BATCH_ROWS),
-                ..Wanted::default()
+        let inputs = files.iter().map(|file| {
+            let path = dir.join(&file.name);
+            let mut input = Input {
+                file,
+                footer: Footer::read(io, &path, &|schema| schema.clone())?,
+                path,
+                small: None,
             };
-            Ok(Cursor {
-                batches: Batches::open(io, &dir.join(&file.name), wanted)?,
-                current: None,
-            })
+            if file.groups.len() == 1 {
+                input.small = Some(input.read(io, None)?);
+            }
+            Ok(input)
         });
         Ok(Self {
+            io,
             dir: dir.to_owned(),
             state,
-            cursors: cursors.collect::<Result<_, ColumnError>>()?,
+            inputs: inputs.collect::<Result<_, ColumnError>>()?,
         })
     }
 
-    /// The rows of a bucket; buckets are asked for in ascending order, each once.
-    pub(super) fn bucket(&mut self, bucket: u16) -> Result<Merged, ColumnError> {
-        let mut parts = Vec::new();
-        for cursor in &mut self.cursors {
-            cursor.take_bucket(bucket, &mut parts)?;
+    /// Writes the rows of some buckets in the order of time and id; says how many copies were
+    /// dropped.
+    pub(super) fn range(
+        &self,
+        buckets: &RangeInclusive<u16>,
+        write: &mut dyn FnMut(&RecordBatch) -> Result<(), ColumnError>,
+    ) -> Result<u64, ColumnError> {
+        let mut batches = Vec::new();
+        for input in &self.inputs {
+            batches.extend(input.batches(self.io, buckets)?);
         }
-        let refuse = |e: &dyn std::fmt::Display| ColumnError::parquet(&self.dir, e);
-        let all = concat_batches(&event_schema(), &parts).map_err(|e| refuse(&e))?;
-        let wrong = || ColumnError::damaged(&self.dir, "an event file has other columns");
-        let keys = Keys::of(&all).ok_or_else(wrong)?;
-        let (order, duplicates) = keys.order(bucket, self.state);
-        let batch = take_record_batch(&all, &UInt32Array::from(order)).map_err(|e| refuse(&e))?;
-        Ok(Merged { batch, duplicates })
+        let mut rows = Vec::new();
+        for (part, batch) in (0u32..).zip(&batches) {
+            let wrong = || ColumnError::damaged(&self.dir, "an event file has other columns");
+            let keys = Keys::of(batch).ok_or_else(wrong)?;
+            keys.collect(part, buckets, self.state, &mut rows)
+                .ok_or_else(wrong)?;
+        }
+        let read = rows.len();
+        drop_copies(&mut rows);
+        let duplicates = read - rows.len();
+        // Files are in this order already: the sort finds their runs and merges them.
+        rows.sort_by(|a, b| (a.time_us, a.id).cmp(&(b.time_us, b.id)));
+        let parts: Vec<&RecordBatch> = batches.iter().collect();
+        for stretch in rows.chunks(BATCH_ROWS) {
+            let places: Vec<(usize, usize)> = stretch.iter().map(Row::place).collect();
+            let batch = interleave_record_batch(&parts, &places);
+            write(&batch.map_err(|e| ColumnError::parquet(&self.dir, &e))?)?;
+        }
+        Ok(u64::try_from(duplicates).unwrap_or(0))
     }
 }
 
-/// One file, read up to some row.
-struct Cursor {
-    batches: Batches,
-    current: Option<RecordBatch>,
+impl Input<'_> {
+    fn batches(
+        &self,
+        io: &dyn LakeIo,
+        buckets: &RangeInclusive<u16>,
+    ) -> Result<Vec<RecordBatch>, ColumnError> {
+        if let Some(batches) = &self.small {
+            return Ok(batches.clone());
+        }
+        let groups = self.file.groups.iter().enumerate().filter(|(_, group)| {
+            group.first_bucket <= *buckets.end() && group.last_bucket >= *buckets.start()
+        });
+        let groups: Vec<usize> = groups.map(|(at, _)| at).collect();
+        match groups.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.read(io, Some(groups)),
+        }
+    }
+
+    fn read(
+        &self,
+        io: &dyn LakeIo,
+        groups: Option<Vec<usize>>,
+    ) -> Result<Vec<RecordBatch>, ColumnError> {
+        let mut batches = Vec::new();
+        let wanted = Wanted {
+            groups,
+            footer: Some(self.footer.clone()),
+            ..Wanted::default()
+        };
+        read_batches(io, &self.path, wanted, &mut |batch| {
+            let current = in_current_columns(batch);
+            let wrong = || ColumnError::damaged(&self.path, "an event file has other columns");
+            batches.push(current.ok_or_else(wrong)?);
+            Ok(())
+        })?;
+        Ok(batches)
+    }
 }
 
-impl Cursor {
-    fn take_bucket(
-        &mut self,
-        bucket: u16,
-        parts: &mut Vec<RecordBatch>,
-    ) -> Result<(), ColumnError> {
-        loop {
-            let batch = match self.current.take() {
-                Some(batch) => batch,
-                None => match self.batches.next() {
-                    Some(batch) => batch?,
-                    None => return Ok(()),
-                },
-            };
-            let wrong = |detail| ColumnError::damaged(self.batches.path(), detail);
-            let buckets = batch.columns().get(column::BUCKET);
-            let buckets = buckets.and_then(|column| column.as_primitive_opt::<UInt16Type>());
-            let buckets = buckets.ok_or_else(|| wrong("an event file has other columns"))?;
-            let buckets = buckets.values();
-            if buckets.first().is_some_and(|first| *first < bucket) {
-                return Err(wrong("rows are not ordered by bucket"));
-            }
-            let ours = buckets.partition_point(|other| *other <= bucket);
-            let rows = batch.num_rows();
-            if ours > 0 {
-                parts.push(batch.slice(0, ours));
-            }
-            if ours < rows {
-                self.current = Some(batch.slice(ours, rows - ours));
-                return Ok(());
-            }
-        }
+/// A row to be written: its place in the order, when it was taken, and where it is.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    id: u128,
+    time_us: i64,
+    sequence: u64,
+    part: u32,
+    row: u32,
+}
+
+impl Row {
+    fn place(&self) -> (usize, usize) {
+        let narrow = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        (narrow(self.part), narrow(self.row))
     }
 }
 
@@ -117,14 +160,12 @@ struct Keys<'b> {
     unit: &'b [u32],
     time: &'b [i64],
     sequence: &'b [u64],
-    ids: Vec<u128>,
+    ids: &'b FixedSizeBinaryArray,
 }
 
 impl<'b> Keys<'b> {
     fn of(batch: &'b RecordBatch) -> Option<Self> {
         let at = |index: usize| batch.columns().get(index);
-        let ids = at(column::EVENT_ID)?.as_fixed_size_binary_opt()?;
-        let ids = (0..ids.len()).map(|row| ids.value(row).try_into().ok().map(u128::from_be_bytes));
         Some(Self {
             bucket: at(column::BUCKET)?
                 .as_primitive_opt::<UInt16Type>()?
@@ -136,35 +177,115 @@ impl<'b> Keys<'b> {
             sequence: at(column::SEQUENCE)?
                 .as_primitive_opt::<UInt64Type>()?
                 .values(),
-            ids: ids.collect::<Option<_>>()?,
+            ids: at(column::EVENT_ID)?.as_fixed_size_binary_opt()?,
         })
     }
 
-    // Of copies the one that arrived first stays, so that the outcome does not depend on which
-    // files were merged together.
-    fn order(&self, bucket: u16, state: &LakeState) -> (Vec<u32>, u64) {
-        let mut first: FxHashMap<u128, (u64, u32)> = FxHashMap::default();
-        let mut duplicates = 0;
-        for (row, (id, sequence)) in (0u32..).zip(self.ids.iter().zip(self.sequence)) {
-            let at = usize::try_from(row).unwrap_or(usize::MAX);
-            let unit = self.unit.get(at).copied().unwrap_or(0);
-            let is_here = self.bucket.get(at) == Some(&bucket);
-            if !is_here || state.erased.contains(&(bucket, unit)) {
+    /// Appends the rows of some buckets, but for those of erased units.
+    fn collect(
+        &self,
+        part: u32,
+        buckets: &RangeInclusive<u16>,
+        state: &LakeState,
+        rows: &mut Vec<Row>,
+    ) -> Option<()> {
+        let has_erased = !state.erased.is_empty();
+        let columns = self.bucket.iter().zip(self.unit);
+        let columns = columns.zip(self.time.iter().zip(self.sequence));
+        for (at, ((bucket, unit), (time_us, sequence))) in columns.enumerate() {
+            let is_erased = has_erased && state.erased.contains(&(*bucket, *unit));
+            if is_erased || !buckets.contains(bucket) {
                 continue;
             }
-            first
-                .entry(*id)
-                .and_modify(|kept| {
-                    duplicates += 1;
-                    *kept = (*kept).min((*sequence, row));
-                })
-                .or_insert((*sequence, row));
+            rows.push(Row {
+                id: u128::from_be_bytes(self.ids.value(at).try_into().ok()?),
+                time_us: *time_us,
+                sequence: *sequence,
+                part,
+                row: u32::try_from(at).ok()?,
+            });
         }
-        let mut order: Vec<u32> = first.into_values().map(|(_, row)| row).collect();
-        order.sort_by_key(|row| {
-            let at = usize::try_from(*row).unwrap_or(usize::MAX);
-            (self.time.get(at).copied(), self.ids.get(at).copied())
-        });
-        (order, duplicates)
+        Some(())
+    }
+}
+
+/// Bits for each row by which ids are told apart before they are compared.
+const MARKS_PER_ROW: usize = 16;
+
+/// Keeps of each id the copy that arrived first, so that the outcome does not depend on which files
+/// were merged together.
+///
+/// Hardly any id is there twice. So each leaves a mark in a small set of bits, and only those that
+/// find theirs taken are looked up.
+fn drop_copies(rows: &mut Vec<Row>) {
+    let bits = (rows.len() * MARKS_PER_ROW).next_power_of_two().max(64);
+    let mask = u64::try_from(bits - 1).unwrap_or(u64::MAX);
+    let mark_of = |id: u128| {
+        let folded = (id ^ (id >> 64)) & u128::from(u64::MAX);
+        let folded = u64::try_from(folded).unwrap_or(0);
+        let spread = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let at = usize::try_from(spread & mask).unwrap_or(0);
+        (at / 64, 1u64 << (at % 64))
+    };
+    let mut marks = vec![0u64; bits / 64];
+    let mut suspects: FxHashSet<(usize, u64)> = FxHashSet::default();
+    for row in rows.iter() {
+        let (word, bit) = mark_of(row.id);
+        if let Some(word_of_marks) = marks.get_mut(word) {
+            if *word_of_marks & bit != 0 {
+                suspects.insert((word, bit));
+            }
+            *word_of_marks |= bit;
+        }
+    }
+    let mut first: FxHashMap<u128, (u64, u32, u32)> = FxHashMap::default();
+    marks.fill(0);
+    for (word, bit) in suspects {
+        if let Some(word) = marks.get_mut(word) {
+            *word |= bit;
+        }
+    }
+    let is_suspect = |row: &Row| {
+        let (word, bit) = mark_of(row.id);
+        marks.get(word).is_some_and(|word| word & bit != 0)
+    };
+    let arrival = |row: &Row| (row.sequence, row.part, row.row);
+    for row in rows.iter().filter(|row| is_suspect(row)) {
+        let kept = first.entry(row.id).or_insert_with(|| arrival(row));
+        *kept = (*kept).min(arrival(row));
+    }
+    rows.retain(|row| {
+        !is_suspect(row) || first.get(&row.id).is_none_or(|kept| *kept == arrival(row))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn of_copies_the_first_to_arrive_stays(
+            drawn in prop::collection::vec((0u128..200, any::<u64>()), 0..300)
+        ) {
+            let mut rows = Vec::new();
+            let mut expected: BTreeMap<u128, (u64, u32)> = BTreeMap::new();
+            for (at, (id, sequence)) in (0u32..).zip(drawn) {
+                let id = id << 60 | id;
+                let row = Row { id, time_us: 0, sequence, part: 0, row: at };
+                let kept = expected.entry(id).or_insert((sequence, at));
+                *kept = (*kept).min((sequence, at));
+                rows.push(row);
+            }
+            drop_copies(&mut rows);
+            let kept: BTreeMap<u128, (u64, u32)> =
+                rows.iter().map(|row| (row.id, (row.sequence, row.row))).collect();
+            prop_assert_eq!(kept.len(), rows.len());
+            prop_assert_eq!(kept, expected);
+        }
     }
 }

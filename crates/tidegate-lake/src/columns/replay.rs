@@ -8,7 +8,7 @@
 use super::ColumnError;
 use super::file::{Batches, Wanted};
 use super::manifest::LakeState;
-use super::schema::column;
+use super::schema::{column, received_us};
 use super::store::ColumnStore;
 use crate::log::Committed;
 use arrow::array::{
@@ -119,7 +119,7 @@ struct Columns<'b> {
     value: &'b Float64Array,
     flags: &'b StringArray,
     properties: &'b StringArray,
-    received: &'b TimestampMicrosecondArray,
+    received_us: Vec<i64>,
     sent: &'b TimestampMicrosecondArray,
     trace: &'b FixedSizeBinaryArray,
     quarantined: &'b BooleanArray,
@@ -154,7 +154,7 @@ impl<'b> Columns<'b> {
                 .ok_or("value")?,
             flags: columns.text(column::FLAGS)?,
             properties: columns.text(column::PROPERTIES)?,
-            received: columns.time(column::RECEIVED)?,
+            received_us: received_us(batch).ok_or("arrival_us")?,
             sent: columns.time(column::SENT)?,
             trace: columns
                 .at(column::TRACE_ID)?
@@ -184,7 +184,7 @@ impl<'b> Columns<'b> {
         Ok(Event {
             id: EventId(u128::from_be_bytes(id)),
             time_us: self.time.value(row),
-            received_us: self.received.value(row),
+            received_us: *self.received_us.get(row).ok_or("arrival_us")?,
             sent_us: self.sent.is_valid(row).then(|| self.sent.value(row)),
             unit: unit.clone(),
             kind: self

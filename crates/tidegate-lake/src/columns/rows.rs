@@ -82,6 +82,18 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// No rows yet, and room for so many in the columns that all rows have.
+    pub(super) fn with_room_for(rows: usize) -> Self {
+        Self {
+            unit: Vec::with_capacity(rows),
+            time_us: Vec::with_capacity(rows),
+            kind: Vec::with_capacity(rows),
+            name: Vec::with_capacity(rows),
+            value: Vec::with_capacity(rows),
+            ..Self::default()
+        }
+    }
+
     /// How many rows.
     #[must_use]
     pub fn len(&self) -> usize {

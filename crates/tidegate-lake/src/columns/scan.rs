@@ -1,7 +1,7 @@
 //! Rows out of files: decoded by row group, held in memory, and put together for a day.
 
 use super::ColumnError;
-use super::block::Block;
+use super::block::{Block, Packing};
 use super::decode::Decoder;
 use super::file::{Footer, Wanted, groups_of, read_batches};
 use super::hot::{DayKey, HotTier, Left, Made, Moment, Part, PartKey, Taken, Unmerged};
@@ -24,6 +24,9 @@ pub(super) struct Scan<'a> {
     pub(super) lake: u64,
     pub(super) texts: &'a Mutex<Texts>,
 }
+
+/// Rows decoded at a time: what is made of them on the way stays near the processor.
+const BATCH_ROWS: usize = 8192;
 
 /// What of a file is decoded.
 #[derive(Debug, Default)]
@@ -284,10 +287,19 @@ impl Scan<'_> {
                 groups: Some(vec![group]),
                 ..Stretch::default()
             };
-            let by_bucket = self.decode(file, &stretch)?.into_iter();
+            let packed = match self.with_properties {
+                true => {
+                    let by_bucket = self.decode(file, &stretch)?.into_iter();
+                    by_bucket
+                        .map(|(bucket, rows)| (bucket, Block::pack(rows)))
+                        .collect()
+                }
+                false => self.pack(file, &stretch)?,
+            };
+            let blocks = packed.into_iter();
             Ok(Part {
-                blocks: by_bucket
-                    .map(|(bucket, rows)| (bucket, Arc::new(Block::pack(rows))))
+                blocks: blocks
+                    .map(|(bucket, block)| (bucket, Arc::new(block)))
                     .collect(),
             })
         })
@@ -299,9 +311,55 @@ impl Scan<'_> {
         file: &FileMeta,
         stretch: &Stretch,
     ) -> Result<BTreeMap<u16, Rows>, ColumnError> {
+        let expected = match stretch.from_sequence {
+            None => rows_of_a_bucket(file, stretch.groups.as_deref()),
+            Some(_) => 0,
+        };
+        let mut by_bucket: BTreeMap<u16, Rows> = BTreeMap::new();
+        self.each_batch(file, stretch, &mut |decoder| {
+            for (bucket, rows) in decoder.buckets() {
+                let kept = decoder.kept(rows, stretch.from_sequence)?;
+                let into = by_bucket
+                    .entry(bucket)
+                    .or_insert_with(|| Rows::with_room_for(expected));
+                decoder.push(&kept, into)?;
+            }
+            Ok(())
+        })?;
+        Ok(by_bucket)
+    }
+
+    /// The same packed, without properties and ids.
+    fn pack(&self, file: &FileMeta, stretch: &Stretch) -> Result<Vec<(u16, Block)>, ColumnError> {
+        let expected = rows_of_a_bucket(file, stretch.groups.as_deref());
+        let mut by_bucket: BTreeMap<u16, Packing> = BTreeMap::new();
+        self.each_batch(file, stretch, &mut |decoder| {
+            let packable = decoder.packable()?;
+            for (bucket, rows) in decoder.buckets() {
+                let kept = decoder.kept(rows, stretch.from_sequence)?;
+                let into = by_bucket
+                    .entry(bucket)
+                    .or_insert_with(|| Packing::with_room_for(expected));
+                into.push(&packable.of(&kept));
+            }
+            Ok(())
+        })?;
+        let packed = by_bucket.into_iter();
+        Ok(packed
+            .map(|(bucket, packing)| (bucket, packing.finish()))
+            .collect())
+    }
+
+    /// Reads what is wanted of a file.
+    fn each_batch(
+        &self,
+        file: &FileMeta,
+        stretch: &Stretch,
+        each: &mut dyn FnMut(&Decoder<'_>) -> Result<(), &'static str>,
+    ) -> Result<(), ColumnError> {
         let path = self.dir.join(&file.name);
         let footer = self.hot.footer(self.lake, file.checksum, || {
-            Footer::read(self.io, &path, reading_schema())
+            Footer::read(self.io, &path, &reading_schema)
         })?;
         let groups = stretch.groups.as_deref();
         // A column without any value costs as much to read as a full one.
@@ -332,20 +390,25 @@ impl Scan<'_> {
             groups: stretch.groups.clone(),
             columns: Some(&columns),
             footer: Some(footer),
-            batch_rows: None,
+            batch_rows: Some(BATCH_ROWS),
         };
-        let mut by_bucket: BTreeMap<u16, Rows> = BTreeMap::new();
         read_batches(self.io, &path, wanted, &mut |batch| {
             let wrong = |column| ColumnError::damaged(&path, format!("column {column} is wrong"));
             let decoder = Decoder::of(&batch, self.with_properties, self.texts).map_err(wrong)?;
-            for (bucket, rows) in decoder.buckets() {
-                let into = by_bucket.entry(bucket).or_default();
-                for kept in decoder.kept(rows, stretch.from_sequence).map_err(wrong)? {
-                    decoder.push(kept, into).map_err(wrong)?;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(by_bucket)
+            each(&decoder).map_err(wrong)
+        })
     }
+}
+
+/// About how many rows each bucket of some row groups has, a little more than that.
+fn rows_of_a_bucket(file: &FileMeta, groups: Option<&[usize]>) -> usize {
+    let [group] = groups.unwrap_or(&[]) else {
+        return 0;
+    };
+    let expected = file.groups.get(*group).map(|group| {
+        let buckets = u64::from(group.last_bucket.saturating_sub(group.first_bucket)) + 1;
+        let each = group.rows / buckets;
+        each + each / 8
+    });
+    usize::try_from(expected.unwrap_or(0)).unwrap_or(0)
 }

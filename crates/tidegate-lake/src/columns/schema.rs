@@ -1,10 +1,13 @@
 //! The columns of an event file, and events written as them.
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Float64Builder, RecordBatch, StringBuilder,
-    TimestampMicrosecondBuilder, UInt16Builder, UInt32Builder, UInt64Builder,
+    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeBinaryBuilder, Float64Builder, Int64Array,
+    Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt16Builder,
+    UInt32Builder, UInt64Builder,
 };
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -26,7 +29,8 @@ pub(super) mod column {
     pub(in crate::columns) const VARIANT: usize = 8;
     pub(in crate::columns) const FLAGS: usize = 9;
     pub(in crate::columns) const PROPERTIES: usize = 10;
-    pub(in crate::columns) const RECEIVED: usize = 11;
+    /// In files of before, `received`: the moment itself.
+    pub(in crate::columns) const ARRIVAL_US: usize = 11;
     pub(in crate::columns) const SENT: usize = 12;
     pub(in crate::columns) const TRACE_ID: usize = 13;
     pub(in crate::columns) const QUARANTINED: usize = 14;
@@ -57,7 +61,7 @@ pub(super) fn event_schema() -> Arc<Schema> {
         Field::new("variant", DataType::Utf8, true),
         Field::new("flags", DataType::Utf8, true),
         Field::new("properties", DataType::Utf8, true),
-        Field::new("received", time.clone(), false),
+        Field::new("arrival_us", DataType::Int64, false),
         Field::new("sent", time, true),
         Field::new("trace_id", id, true),
         Field::new("quarantined", DataType::Boolean, false),
@@ -66,8 +70,8 @@ pub(super) fn event_schema() -> Arc<Schema> {
 
 /// The same columns with texts as dictionaries, so that a text is looked at once per batch. Not so
 /// the variant: few rows have one, and a dictionary is made anew where a page has none.
-pub(super) fn reading_schema() -> Arc<Schema> {
-    let fields = event_schema()
+pub(super) fn reading_schema(of_file: &SchemaRef) -> SchemaRef {
+    let fields = of_file
         .fields()
         .iter()
         .map(|field| {
@@ -92,22 +96,91 @@ pub(super) fn unit_schema() -> Arc<Schema> {
     ]))
 }
 
+/// Rows of a page at most: one byte of each fills a block of the compression.
+const PAGE_ROWS: usize = 1 << 17;
+/// Beyond this, times of arrival are no longer told by a dictionary.
+const ARRIVALS_BYTES: usize = 16 << 10;
+/// The same of values.
+const VALUES_BYTES: usize = 128 << 10;
+
 pub(super) fn writer_properties() -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by("tidegate-lake".to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(None);
-    for delta in ["time", "sequence", "received", "sent"] {
+        .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(PAGE_ROWS);
+    for delta in ["time", "sequence", "sent"] {
         let path = ColumnPath::from(delta);
         builder = builder
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
     }
+    // The first bytes of an ordinal are as good as random, and the last are zero: apart from each
+    // other, each kind is compressed as it deserves.
+    let unit = ColumnPath::from("unit");
+    builder = builder
+        .set_column_dictionary_enabled(unit.clone(), false)
+        .set_column_encoding(unit, Encoding::BYTE_STREAM_SPLIT);
+    // Prices repeat, latencies do not.
+    let value = ColumnPath::from("value");
+    builder = builder
+        .set_column_dictionary_page_size_limit(value.clone(), VALUES_BYTES)
+        .set_column_encoding(value, Encoding::BYTE_STREAM_SPLIT);
+    // What a request brought often took the same time to arrive; where it did not, a dictionary
+    // would cost more than the numbers.
+    let arrival = ColumnPath::from("arrival_us");
+    builder = builder
+        .set_column_dictionary_page_size_limit(arrival.clone(), ARRIVALS_BYTES)
+        .set_column_encoding(arrival, Encoding::DELTA_BINARY_PACKED);
     // Random bits neither repeat nor compress; trying costs time alone.
     for random in ["event_id", "trace_id"] {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(random), false);
     }
     builder.build()
+}
+
+/// How long after an event's time it was taken. Wraps at the ends of time, as does the way back.
+fn arrival_us(time_us: i64, received_us: i64) -> i64 {
+    received_us.wrapping_sub(time_us)
+}
+
+/// When each event of a batch was taken, whether the batch says the moment or the time from the
+/// event until then; `None` if it says neither.
+pub(super) fn received_us(batch: &RecordBatch) -> Option<Vec<i64>> {
+    let column = batch.columns().get(column::ARRIVAL_US)?;
+    if let Some(received) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        return Some(received.values().to_vec());
+    }
+    let arrival = column.as_primitive_opt::<Int64Type>()?.values();
+    let time = batch.columns().get(column::TIME)?;
+    let time = time
+        .as_primitive_opt::<TimestampMicrosecondType>()?
+        .values();
+    let pairs = time.iter().zip(arrival);
+    Some(
+        pairs
+            .map(|(time, arrival)| time.wrapping_add(*arrival))
+            .collect(),
+    )
+}
+
+/// The batch of an event file in the columns that are written now; `None` if it is not one.
+pub(super) fn in_current_columns(batch: RecordBatch) -> Option<RecordBatch> {
+    let stored = batch.columns().get(column::ARRIVAL_US)?;
+    if *stored.data_type() == DataType::Int64 {
+        return Some(batch);
+    }
+    let received = received_us(&batch)?;
+    let time = batch.columns().get(column::TIME)?;
+    let time = time
+        .as_primitive_opt::<TimestampMicrosecondType>()?
+        .values();
+    let pairs = time.iter().zip(received);
+    let arrival = pairs.map(|(time, received)| arrival_us(*time, received));
+    let arrival = Int64Array::from_iter_values(arrival);
+    let mut columns = batch.columns().to_vec();
+    *columns.get_mut(column::ARRIVAL_US)? = Arc::new(arrival);
+    RecordBatch::try_new(event_schema(), columns).ok()
 }
 
 /// Writes events as one batch of columns, in the order given.
@@ -131,7 +204,7 @@ struct Columns {
     variant: StringBuilder,
     flags: StringBuilder,
     properties: StringBuilder,
-    received: TimestampMicrosecondBuilder,
+    arrival_us: Int64Builder,
     sent: TimestampMicrosecondBuilder,
     trace_id: FixedSizeBinaryBuilder,
     quarantined: BooleanBuilder,
@@ -153,7 +226,7 @@ impl Default for Columns {
             variant: StringBuilder::new(),
             flags: StringBuilder::new(),
             properties: StringBuilder::new(),
-            received: TimestampMicrosecondBuilder::new(),
+            arrival_us: Int64Builder::new(),
             sent: TimestampMicrosecondBuilder::new(),
             trace_id: FixedSizeBinaryBuilder::new(16),
             quarantined: BooleanBuilder::new(),
@@ -184,7 +257,8 @@ impl Columns {
         write_properties(&event.properties, text);
         self.properties
             .append_option((!event.properties.is_empty()).then_some(&*text));
-        self.received.append_value(event.received_us);
+        self.arrival_us
+            .append_value(arrival_us(event.time_us, event.received_us));
         self.sent.append_option(event.sent_us);
         match event.trace_id {
             Some(trace) => self.trace_id.append_value(trace.0.to_be_bytes())?,
@@ -207,7 +281,7 @@ impl Columns {
             Arc::new(self.variant.finish()),
             Arc::new(self.flags.finish()),
             Arc::new(self.properties.finish()),
-            Arc::new(self.received.finish().with_timezone("UTC")),
+            Arc::new(self.arrival_us.finish()),
             Arc::new(self.sent.finish().with_timezone("UTC")),
             Arc::new(self.trace_id.finish()),
             Arc::new(self.quarantined.finish()),

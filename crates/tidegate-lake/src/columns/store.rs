@@ -11,6 +11,7 @@ use super::aliases::{AliasLog, Aliases};
 use super::block::Block;
 use super::hot::{HotMemory, HotTier};
 use super::manifest::{FileMeta, LakeState, Manifest, Record};
+use super::ranges::Ranges;
 use super::rows::{Rows, Texts};
 use super::scan::Scan;
 use super::units::Units;
@@ -27,7 +28,7 @@ pub struct ColumnOptions {
     /// Unit buckets, a power of two. More buckets mean less state per bucket: with 65,536 units or
     /// fewer in one, a row's unit takes two bytes in memory and a unit's state stays in the cache.
     pub buckets: u16,
-    /// Rows after which a row group ends at the next bucket boundary.
+    /// Rows that a range of buckets should not exceed by more than twice: memory of merges.
     pub group_rows: u64,
     /// Events taken from the log in one flush.
     pub flush_events: usize,
@@ -45,7 +46,7 @@ impl Default for ColumnOptions {
     fn default() -> Self {
         Self {
             buckets: 128,
-            group_rows: 32_768,
+            group_rows: 1 << 20,
             flush_events: 200_000,
             hot_bytes: 896 << 20,
             gathered_rows: 6_000_000,
@@ -317,6 +318,11 @@ impl ColumnStore {
     #[must_use]
     pub fn unit_count(&self, bucket: u16) -> u32 {
         self.units().count(bucket)
+    }
+
+    /// How the buckets of a file of so many rows are taken together.
+    pub(super) fn ranges_of(&self, rows: u64) -> Ranges {
+        Ranges::of(rows, self.peek().buckets, self.options.group_rows)
     }
 
     pub(crate) fn gathered_rows(&self) -> usize {

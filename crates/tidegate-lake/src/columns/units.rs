@@ -4,6 +4,9 @@
 //! The dictionary is append-only and lives in Parquet files of its own; in memory it is one
 //! [`Dictionary`] per bucket. An erased unit is forgotten here, so that the same name coming
 //! back later is a new unit.
+//!
+//! A file is ordered by bucket and ordinal. At a start one thread reads and two learn, each every
+//! second bucket.
 
 use super::ColumnError;
 use super::dictionary::Dictionary;
@@ -11,11 +14,12 @@ use super::file::{FileWriter, Finished, Wanted, read_batches};
 use super::manifest::LakeState;
 use super::schema::unit_schema;
 use crate::io::LakeIo;
-use arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt16Array, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, StringArray, UInt16Array, UInt32Array};
 use arrow::datatypes::{UInt16Type, UInt32Type};
 use rustc_hash::FxHashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use tidegate_metrics::unit_hash;
 
 /// The bucket of a unit. `buckets` is a power of two.
@@ -42,6 +46,103 @@ struct Bucket {
     next: u32,
 }
 
+/// Threads that learn names at a start, while another reads them.
+const LEARNERS: usize = 2;
+/// Batches read ahead of each.
+const AHEAD: usize = 4;
+
+/// Learns the names of every so-manieth bucket, so that all learners have to do at the same time
+/// also where a file is ordered by bucket.
+struct Learner<'l> {
+    state: &'l LakeState,
+    buckets: Vec<&'l mut Bucket>,
+    leaving: FxHashMap<Box<str>, (u16, u32)>,
+}
+
+impl<'l> Learner<'l> {
+    fn new(state: &'l LakeState) -> Self {
+        Self {
+            state,
+            buckets: Vec::new(),
+            leaving: FxHashMap::default(),
+        }
+    }
+
+    fn learn(&mut self, number: u16, unit: u32, unit_id: Option<&str>) {
+        let place = (number, unit);
+        let at = usize::from(number) / LEARNERS;
+        let Some(bucket) = self.buckets.get_mut(at) else {
+            return;
+        };
+        bucket.next = bucket.next.max(unit.saturating_add(1));
+        let Some(unit_id) = unit_id else {
+            return;
+        };
+        if self.state.erasing.contains(&place) {
+            self.leaving.insert(unit_id.into(), place);
+        }
+        if !self.state.erased.contains(&place) {
+            let hash = unit_hash(unit_id);
+            bucket.names.insert(hash, unit_id, unit, unit_hash);
+        }
+    }
+}
+
+/// Reads all names and has them learned meanwhile; says which are about to go.
+fn learn_all(
+    io: &dyn LakeIo,
+    dir: &Path,
+    learners: Vec<Learner<'_>>,
+) -> Result<FxHashMap<Box<str>, (u16, u32)>, ColumnError> {
+    let Some(state) = learners.first().map(|learner| learner.state) else {
+        return Ok(FxHashMap::default());
+    };
+    std::thread::scope(|scope| {
+        let mut senders = Vec::new();
+        let mut threads = Vec::new();
+        for (share, mut learner) in learners.into_iter().enumerate() {
+            let (sender, batches) = sync_channel::<RecordBatch>(AHEAD);
+            senders.push(sender);
+            threads.push(scope.spawn(move || {
+                for batch in batches {
+                    each_entry(&batch, &mut |bucket, unit, unit_id| {
+                        if usize::from(bucket) % LEARNERS == share {
+                            learner.learn(bucket, unit, unit_id);
+                        }
+                    })?;
+                }
+                Some(learner.leaving)
+            }));
+        }
+        let mut read = Ok(());
+        for file in &state.units {
+            let path = dir.join(&file.name);
+            read = read_batches(io, &path, Wanted::default(), &mut |batch| {
+                // One that gave up says so in the end.
+                for sender in &senders {
+                    let _ = sender.send(batch.clone());
+                }
+                Ok(())
+            });
+            if read.is_err() {
+                break;
+            }
+        }
+        drop(senders);
+        let mut leaving = FxHashMap::default();
+        for thread in threads {
+            match thread.join().ok().flatten() {
+                Some(found) => leaving.extend(found),
+                None if read.is_ok() => {
+                    read = Err(ColumnError::damaged(dir, "a file is not a unit dictionary"));
+                }
+                None => {}
+            }
+        }
+        read.map(|()| leaving)
+    })
+}
+
 #[derive(Debug)]
 pub(super) struct Units {
     buckets: Vec<Bucket>,
@@ -57,38 +158,28 @@ impl Units {
         dir: &Path,
         state: &LakeState,
     ) -> Result<Self, ColumnError> {
-        let mut units = Self {
-            buckets: (0..state.buckets).map(|_| Bucket::default()).collect(),
-            staged: Vec::new(),
-            leaving: FxHashMap::default(),
-        };
-        for file in &state.units {
-            read_entries(io, &dir.join(&file.name), &mut |entry| {
-                units.learn(entry, state);
-            })?;
-        }
-        // Most of what a lake will ever know is known at a start.
-        for bucket in &mut units.buckets {
-            bucket.names.shrink();
-        }
-        Ok(units)
-    }
-
-    fn learn(&mut self, entry: UnitEntry, state: &LakeState) {
-        let place = (entry.bucket, entry.unit);
-        let is_erased = state.erased.contains(&place);
-        if state.erasing.contains(&place)
-            && let Some(unit_id) = &entry.unit_id
-        {
-            self.leaving.insert(unit_id.clone(), place);
-        }
-        if let Some(bucket) = self.buckets.get_mut(usize::from(entry.bucket)) {
-            bucket.next = bucket.next.max(entry.unit + 1);
-            if let Some(unit_id) = entry.unit_id.filter(|_| !is_erased) {
-                let hash = unit_hash(&unit_id);
-                bucket.names.insert(hash, &unit_id, entry.unit, unit_hash);
+        let mut buckets: Vec<Bucket> = (0..state.buckets).map(|_| Bucket::default()).collect();
+        let all: u64 = state.units.iter().map(|file| file.units).sum();
+        let each = all / u64::from(state.buckets.max(1));
+        let expected = usize::try_from(each + each / 8).unwrap_or(0);
+        let mut learners: Vec<Learner<'_>> = Vec::new();
+        learners.resize_with(LEARNERS, || Learner::new(state));
+        for (number, bucket) in buckets.iter_mut().enumerate() {
+            if let Some(learner) = learners.get_mut(number % LEARNERS) {
+                bucket.names.reserve(expected);
+                learner.buckets.push(bucket);
             }
         }
+        let leaving = learn_all(io, dir, learners)?;
+        // Most of what a lake will ever know is known at a start.
+        for bucket in &mut buckets {
+            bucket.names.shrink();
+        }
+        Ok(Self {
+            buckets,
+            staged: Vec::new(),
+            leaving,
+        })
     }
 
     pub(super) fn find(&self, unit: &str) -> Option<(u16, u32)> {
@@ -200,6 +291,9 @@ pub(super) fn write_entries(
 ) -> Result<Finished, ColumnError> {
     let schema = unit_schema();
     let mut writer = FileWriter::create(io, dir, name, Arc::clone(&schema))?;
+    // Neighbours in the file are neighbours in memory when it is read at a start.
+    let mut entries: Vec<&UnitEntry> = entries.iter().collect();
+    entries.sort_by_key(|entry| (entry.bucket, entry.unit));
     for part in entries.chunks(1 << 16) {
         let bucket = UInt16Array::from_iter_values(part.iter().map(|entry| entry.bucket));
         let unit = UInt32Array::from_iter_values(part.iter().map(|entry| entry.unit));
@@ -221,20 +315,25 @@ pub(super) fn read_entries(
     each: &mut dyn FnMut(UnitEntry),
 ) -> Result<(), ColumnError> {
     read_batches(io, path, Wanted::default(), &mut |batch| {
-        let wrong = || ColumnError::damaged(path, "not a unit dictionary");
-        let bucket = batch.columns().first().ok_or_else(wrong)?;
-        let unit = batch.columns().get(1).ok_or_else(wrong)?;
-        let unit_id = batch.columns().get(2).ok_or_else(wrong)?;
-        let bucket = bucket.as_primitive_opt::<UInt16Type>().ok_or_else(wrong)?;
-        let unit = unit.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?;
-        let unit_id = unit_id.as_string_opt::<i32>().ok_or_else(wrong)?;
-        for row in 0..batch.num_rows() {
+        let read = each_entry(&batch, &mut |bucket, unit, unit_id| {
             each(UnitEntry {
-                bucket: bucket.value(row),
-                unit: unit.value(row),
-                unit_id: unit_id.is_valid(row).then(|| unit_id.value(row).into()),
+                bucket,
+                unit,
+                unit_id: unit_id.map(Into::into),
             });
-        }
-        Ok(())
+        });
+        read.ok_or_else(|| ColumnError::damaged(path, "not a unit dictionary"))
     })
+}
+
+/// Bucket, ordinal and name of each entry in a batch; `None` if it is not of a dictionary.
+fn each_entry(batch: &RecordBatch, each: &mut dyn FnMut(u16, u32, Option<&str>)) -> Option<()> {
+    let mut columns = batch.columns().iter();
+    let buckets = columns.next()?.as_primitive_opt::<UInt16Type>()?.values();
+    let units = columns.next()?.as_primitive_opt::<UInt32Type>()?.values();
+    let names = columns.next()?.as_string_opt::<i32>()?;
+    for ((bucket, unit), name) in buckets.iter().zip(units).zip(names) {
+        each(*bucket, *unit, name);
+    }
+    Some(())
 }

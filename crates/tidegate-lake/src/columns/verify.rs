@@ -14,6 +14,7 @@ use crate::log::{Committed, EventLog};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type, UInt32Type};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tidegate_metrics::MissingFile;
 
@@ -225,7 +226,9 @@ impl ColumnStore {
         }
         if check
             .last
-            .is_some_and(|(bucket, _, _)| bucket >= state.buckets)
+            .keys()
+            .next_back()
+            .is_some_and(|bucket| *bucket >= state.buckets)
         {
             faults.push("a bucket beyond the last".to_owned());
         }
@@ -305,22 +308,26 @@ impl ColumnStore {
 
 struct OrderCheck {
     day: i64,
-    last: Option<(u16, i64, [u8; 16])>,
+    /// The last row of each bucket. Buckets may lie beside each other, each in order.
+    last: BTreeMap<u16, (i64, [u8; 16])>,
     rows: u64,
     out_of_order: u64,
     out_of_day: u64,
     unknown_unit: u64,
+    /// Units of each bucket.
+    known: BTreeMap<u16, u32>,
 }
 
 impl OrderCheck {
     fn new(day: i64) -> Self {
         Self {
             day,
-            last: None,
+            last: BTreeMap::new(),
             rows: 0,
             out_of_order: 0,
             out_of_day: 0,
             unknown_unit: 0,
+            known: BTreeMap::new(),
         }
     }
 
@@ -331,18 +338,15 @@ impl OrderCheck {
         let time = columns.next()?;
         let time = time.as_primitive_opt::<TimestampMicrosecondType>()?;
         let ids = columns.next()?.as_fixed_size_binary_opt()?;
-        let mut known = (u16::MAX, 0);
         for row in 0..batch.num_rows() {
             let id = ids.value(row).try_into().ok()?;
-            let key = (bucket.value(row), time.value(row), id);
-            if known.0 != key.0 {
-                known = (key.0, units(key.0));
-            }
+            let (bucket, key) = (bucket.value(row), (time.value(row), id));
             self.rows += 1;
-            self.out_of_order += u64::from(self.last.is_some_and(|last| last > key));
-            self.out_of_day += u64::from(key.1.div_euclid(DAY_US) != self.day);
-            self.unknown_unit += u64::from(unit.value(row) >= known.1);
-            self.last = Some(key);
+            let last = self.last.insert(bucket, key);
+            self.out_of_order += u64::from(last.is_some_and(|last| last > key));
+            self.out_of_day += u64::from(key.0.div_euclid(DAY_US) != self.day);
+            let known = *self.known.entry(bucket).or_insert_with(|| units(bucket));
+            self.unknown_unit += u64::from(unit.value(row) >= known);
         }
         Some(())
     }
