@@ -87,7 +87,7 @@ impl<'m> Merge<'m> {
         drop_copies(&mut rows);
         let duplicates = read - rows.len();
         // Files are in this order already: the sort finds their runs and merges them.
-        rows.sort_by(|a, b| (a.time_us, a.id).cmp(&(b.time_us, b.id)));
+        rows.sort_by_key(|row| (row.time_us, row.id));
         let parts: Vec<&RecordBatch> = batches.iter().collect();
         for stretch in rows.chunks(BATCH_ROWS) {
             let places: Vec<(usize, usize)> = stretch.iter().map(Row::place).collect();

@@ -235,10 +235,10 @@ impl Scan<'_> {
             let from = from.unwrap_or(0);
             let decode = || Ok::<_, ColumnError>(Unmerged::new(self.decode(file, &stretch)?));
             match self.hot.unmerged(key, from, decode)?.take(bucket) {
-                Taken::Rows(rows, Left::Some) => return Ok(rows),
+                Taken::Rows(rows, Left::Some) => return Ok(*rows),
                 Taken::Rows(rows, Left::Nothing) => {
                     self.hot.drop_unmerged(key, from);
-                    return Ok(rows);
+                    return Ok(*rows);
                 }
                 Taken::Gone => {}
             }
