@@ -36,6 +36,7 @@ fn options(recent_ids: usize) -> LakeOptions {
         columns: ColumnOptions {
             buckets: 16,
             group_rows: 16,
+            growing_group_rows: 8,
             flush_events: 50,
             ..ColumnOptions::default()
         },

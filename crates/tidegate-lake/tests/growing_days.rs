@@ -48,8 +48,9 @@ struct Both {
 }
 
 impl Both {
-    fn new() -> Self {
+    fn new(hot_bytes: usize) -> Self {
         let columns = ColumnOptions {
+            hot_bytes,
             buckets: 2,
             flush_events: 7,
             ..ColumnOptions::default()
@@ -138,9 +139,11 @@ proptest! {
 
     #[test]
     fn a_day_asked_about_while_it_grows_has_each_event_once_and_in_order(
-        steps in prop::collection::vec(any_step(), 1..30)
+        steps in prop::collection::vec(any_step(), 1..30),
+        // Days fit, or outgrow it.
+        hot_bytes in prop_oneof![3 => Just(1usize << 20), 1 => 0usize..1000],
     ) {
-        let mut both = Both::new();
+        let mut both = Both::new(hot_bytes);
         for step in steps {
             match step {
                 Step::Arrive(arrivals) => both.arrive(&arrivals),

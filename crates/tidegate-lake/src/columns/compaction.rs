@@ -12,6 +12,7 @@ use super::day_writer::DayWriter;
 use super::flush::day_text;
 use super::manifest::{FileMeta, LakeState, Record, UnitsMeta};
 use super::merge::Merge;
+use super::ranges::PartOfDay;
 use super::store::ColumnStore;
 use super::units::{UnitEntry, read_entries, write_entries};
 use serde::Serialize;
@@ -108,12 +109,14 @@ impl ColumnStore {
         }
         let name = self.new_name(&day_text(day));
         let mut writer = DayWriter::create(self, &name)?;
-        let merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
+        let part = match state.files_of(day).len() == files.len() {
+            true => PartOfDay::All,
+            false => PartOfDay::Some,
+        };
+        let rows = files.iter().map(|file| file.rows).sum();
+        let mut merge = Merge::open(self.io.as_ref(), &self.events_dir, state, files)?;
         let mut duplicates = 0;
-        for buckets in self
-            .ranges_of(files.iter().map(|file| file.rows).sum())
-            .all()
-        {
+        for buckets in self.ranges_of(rows, part).all() {
             duplicates += merge.range(&buckets, &mut |batch| writer.write(&buckets, batch))?;
         }
         let file = writer.finish(day, true)?;

@@ -4,6 +4,7 @@
 use super::ColumnError;
 use super::day_writer::DayWriter;
 use super::manifest::{FileMeta, Record, UnitsMeta};
+use super::ranges::PartOfDay;
 use super::schema::{PlacedEvent, event_batch};
 use super::store::ColumnStore;
 use super::units::write_entries;
@@ -156,7 +157,7 @@ impl ColumnStore {
         let refuse =
             |e: &dyn std::fmt::Display| ColumnError::parquet(&self.events_dir.join(&name), e);
         let arrived = event_batch(rows).map_err(|e| refuse(&e))?;
-        let ranges = self.ranges_of(rows.len() as u64);
+        let ranges = self.ranges_of(rows.len() as u64, PartOfDay::Some);
         let number = |row: &PlacedEvent<'_>| ranges.of_bucket(row.bucket);
         let mut order: Vec<(u16, i64, EventId, u64, u32)> = (0u32..)
             .zip(rows)

@@ -23,6 +23,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What a row of a day takes with its id, where most have a value.
+const BYTES_OF_A_DAYS_ROW: usize = 31;
+
 /// Memory for decoded rows that several lakes share.
 #[derive(Debug, Clone)]
 pub struct HotMemory(pub(super) Arc<HotTier>);
@@ -132,7 +135,11 @@ pub(super) enum Left {
 
 impl Unmerged {
     pub(super) fn new(by_bucket: BTreeMap<u16, Rows>) -> Self {
-        let by_bucket = by_bucket.into_iter();
+        // Gathered row by row, they have room for as many again.
+        let by_bucket = by_bucket.into_iter().map(|(bucket, mut rows)| {
+            rows.shrink_to_fit();
+            (bucket, rows)
+        });
         Self(Mutex::new(
             by_bucket.map(|(b, rows)| (b, Some(rows))).collect(),
         ))
@@ -228,6 +235,22 @@ impl HotTier {
         {
             Entry::Day(slot) => slot,
             Entry::Part(_) | Entry::Unmerged(_) | Entry::Footer(_) => DaySlot::default(),
+        }
+    }
+
+    /// Whether a day of so many rows can be kept with its ids. Of one that cannot, no bucket is: by
+    /// the time it is asked for again, the others would have pushed it out.
+    pub(super) fn fits_day(&self, rows: u64) -> bool {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        rows.saturating_mul(BYTES_OF_A_DAYS_ROW) <= self.budget
+    }
+
+    /// Gives up a day that has outgrown the budget.
+    pub(super) fn drop_day(&self, key: DayKey) {
+        let mut entries = self.entries();
+        let key = Key::Day(key);
+        if entries.held.contains_key(&key) {
+            entries.remove_all(|other| *other == key);
         }
     }
 

@@ -35,6 +35,8 @@ struct Input<'m> {
     footer: Footer,
     /// All rows of a small file.
     small: Option<Vec<RecordBatch>>,
+    /// The row groups read last: the next range may want them too.
+    last: (Vec<usize>, Vec<RecordBatch>),
 }
 
 impl<'m> Merge<'m> {
@@ -51,6 +53,7 @@ impl<'m> Merge<'m> {
                 footer: Footer::read(io, &path, &|schema| schema.clone())?,
                 path,
                 small: None,
+                last: (Vec::new(), Vec::new()),
             };
             if file.groups.len() == 1 {
                 input.small = Some(input.read(io, None)?);
@@ -68,12 +71,12 @@ impl<'m> Merge<'m> {
     /// Writes the rows of some buckets in the order of time and id; says how many copies were
     /// dropped.
     pub(super) fn range(
-        &self,
+        &mut self,
         buckets: &RangeInclusive<u16>,
         write: &mut dyn FnMut(&RecordBatch) -> Result<(), ColumnError>,
     ) -> Result<u64, ColumnError> {
         let mut batches = Vec::new();
-        for input in &self.inputs {
+        for input in &mut self.inputs {
             batches.extend(input.batches(self.io, buckets)?);
         }
         let mut rows = Vec::new();
@@ -100,7 +103,7 @@ impl<'m> Merge<'m> {
 
 impl Input<'_> {
     fn batches(
-        &self,
+        &mut self,
         io: &dyn LakeIo,
         buckets: &RangeInclusive<u16>,
     ) -> Result<Vec<RecordBatch>, ColumnError> {
@@ -111,10 +114,15 @@ impl Input<'_> {
             group.first_bucket <= *buckets.end() && group.last_bucket >= *buckets.start()
         });
         let groups: Vec<usize> = groups.map(|(at, _)| at).collect();
-        match groups.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.read(io, Some(groups)),
+        if groups.is_empty() {
+            return Ok(Vec::new());
         }
+        if self.last.0 != groups {
+            // What is no longer wanted makes room first.
+            self.last = (Vec::new(), Vec::new());
+            self.last = (groups.clone(), self.read(io, Some(groups))?);
+        }
+        Ok(self.last.1.clone())
     }
 
     fn read(

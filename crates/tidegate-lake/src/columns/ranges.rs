@@ -14,6 +14,15 @@ const FEWEST: u64 = 4;
 /// A file is small below this share of the rows that a range may hold.
 const SMALL_SHARE: u64 = 16;
 
+/// What of its day a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PartOfDay {
+    /// Some of it: it will be merged with others.
+    Some,
+    /// All of it, so far.
+    All,
+}
+
 /// The ranges of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ranges {

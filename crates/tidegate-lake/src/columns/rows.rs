@@ -156,6 +156,20 @@ impl Rows {
             + texts.sum::<usize>()
     }
 
+    /// Gives back memory that no row takes.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.unit.shrink_to_fit();
+        self.time_us.shrink_to_fit();
+        self.kind.shrink_to_fit();
+        self.name.shrink_to_fit();
+        self.value.shrink_to_fit();
+        self.variants.shrink_to_fit();
+        self.properties.shrink_to_fit();
+        self.property_texts.shrink_to_fit();
+        self.ids.shrink_to_fit();
+        self.sequences.shrink_to_fit();
+    }
+
     /// Keeps the rows that `is_kept` says yes of.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&Self, usize) -> bool) {
         let order: Vec<usize> = (0..self.len()).filter(|row| is_kept(self, *row)).collect();

@@ -73,6 +73,11 @@ impl Scan<'_> {
             bucket,
             with_properties: self.with_properties,
         };
+        let rows = files.iter().map(|file| file.rows).sum();
+        if single.is_none() && !self.hot.fits_day(rows) {
+            self.hot.drop_day(key);
+            return self.merged(files, bucket);
+        }
         let slot = self.hot.day(key);
         let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Moment::of(self.state);

@@ -11,7 +11,7 @@ use super::aliases::{AliasLog, Aliases};
 use super::block::Block;
 use super::hot::{HotMemory, HotTier};
 use super::manifest::{FileMeta, LakeState, Manifest, Record};
-use super::ranges::Ranges;
+use super::ranges::{PartOfDay, Ranges};
 use super::rows::{Rows, Texts};
 use super::scan::Scan;
 use super::units::Units;
@@ -30,6 +30,9 @@ pub struct ColumnOptions {
     pub buckets: u16,
     /// Rows that a range of buckets should not exceed by more than twice: memory of merges.
     pub group_rows: u64,
+    /// The same in files of a day that is still growing, which are merged again soon, many at a
+    /// time and a row group of each in memory.
+    pub growing_group_rows: u64,
     /// Events taken from the log in one flush.
     pub flush_events: usize,
     /// Bytes of decoded columns kept in memory, where nothing is shared.
@@ -47,6 +50,7 @@ impl Default for ColumnOptions {
         Self {
             buckets: 128,
             group_rows: 1 << 20,
+            growing_group_rows: 1 << 15,
             flush_events: 200_000,
             hot_bytes: 896 << 20,
             gathered_rows: 6_000_000,
@@ -321,8 +325,12 @@ impl ColumnStore {
     }
 
     /// How the buckets of a file of so many rows are taken together.
-    pub(super) fn ranges_of(&self, rows: u64) -> Ranges {
-        Ranges::of(rows, self.peek().buckets, self.options.group_rows)
+    pub(super) fn ranges_of(&self, rows: u64, part: PartOfDay) -> Ranges {
+        let range_rows = match part {
+            PartOfDay::Some => self.options.growing_group_rows,
+            PartOfDay::All => self.options.group_rows,
+        };
+        Ranges::of(rows, self.peek().buckets, range_rows)
     }
 
     pub(crate) fn gathered_rows(&self) -> usize {

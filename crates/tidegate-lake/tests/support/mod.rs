@@ -27,6 +27,7 @@ pub(crate) fn options(columns: ColumnOptions) -> LakeOptions {
         },
         columns: ColumnOptions {
             group_rows: 8,
+            growing_group_rows: 4,
             ..columns
         },
         ..LakeOptions::default()
