@@ -159,6 +159,18 @@ async fn measure(kind: &Kind, time: Duration, report: &mut Report) {
     run.verify(sent + probed.get());
 }
 
+/// How requests were answered, for people.
+fn answered(outcome: &mut Outcome) -> String {
+    format!(
+        "{:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; {} told to come back",
+        outcome.events_per_second(),
+        outcome.quantile_ms(0.5),
+        outcome.quantile_ms(0.99),
+        outcome.quantile_ms(1.0),
+        outcome.refused,
+    )
+}
+
 struct Run<'a> {
     kind: &'a Kind,
     server: Server,
@@ -204,15 +216,7 @@ impl Run<'_> {
             (Pace::PerSecond(_), Some(Reader::Report)) => "paced, while reports are made",
             (Pace::PerSecond(_), _) => "paced",
         };
-        println!(
-            "  {label}: {:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; \
-             {} told to come back",
-            outcome.events_per_second(),
-            outcome.quantile_ms(0.5),
-            outcome.quantile_ms(0.99),
-            outcome.quantile_ms(1.0),
-            outcome.refused,
-        );
+        println!("  {label}: {}", answered(&mut outcome));
         println!(
             "    CPU: server {server_cpu:.1} s ({:.2} us an event), client {client_cpu:.1} s, \
              others {:.1} s, of {:.1} s on each core; {} events not yet in files",
@@ -281,15 +285,7 @@ impl Run<'_> {
             outcome
         };
         let (mut outcome, ()) = tokio::join!(sending, watching);
-        println!(
-            "  {:.0} events/s; latency p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; \
-             {} told to come back",
-            outcome.events_per_second(),
-            outcome.quantile_ms(0.5),
-            outcome.quantile_ms(0.99),
-            outcome.quantile_ms(1.0),
-            outcome.refused,
-        );
+        println!("  {}", answered(&mut outcome));
         report.at_most(
             format!("{}: p99", self.kind.what),
             outcome.quantile_ms(0.99),
